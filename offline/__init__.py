@@ -1,0 +1,1 @@
+"""Learning and judging: data sets, training, evaluation, publishing."""

@@ -1,0 +1,1 @@
+"""Networks only; losses and loops live beside them."""

@@ -1,0 +1,1 @@
+"""What to show now: retrieval, filters, features, ranking, answers on a topic and over HTTP."""

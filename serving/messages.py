@@ -1,0 +1,101 @@
+"""Requests and answers as they stand on the topics (and, unchanged, in HTTP bodies)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from infra.errors import InvalidMessage
+from streams.events import AwareTime, Id
+
+MAX_K = 200
+STRATEGIES = ("full", "popular", "repurchase", "two_tower")
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be shown. `exclude_bought` hides what the customer has bought before; attributes must match one value each."""
+
+    exclude_bought: bool = False
+    attributes: dict[str, list[str]] = {}
+    min_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Ask for `k` articles for a customer."""
+
+    request_id: Id
+    customer_id: Id
+    k: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] = 12
+    strategy: str = "full"
+    context: dict[str, str] = {}
+    filters: Filters = Filters()
+    exclude: Annotated[list[str], msgspec.Meta(max_length=1_000)] = []
+    deadline_ms: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    explain: bool = False
+    requested_at: AwareTime | None = None
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+'."""
+
+    article_id: str
+    rank: int
+    score: float
+    source: str
+
+
+class RequestError(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer, or why there is none (`error`).
+
+    as_of: time of the customer's newest event that the answer knows; None for an unknown customer.
+    latency_ms: from the request's arrival at the responder to the answer.
+    degraded: why the answer is less than it should be; empty when all stages ran.
+    trace: one entry a stage when `explain` was asked for.
+    """
+
+    request_id: str
+    customer_id: str
+    items: list[Item] = []
+    bundle_id: str | None = None
+    strategy: str = "full"
+    variant: str = "default"
+    cold_start: bool = False
+    degraded: list[str] = []
+    as_of: datetime | None = None
+    latency_ms: float = 0.0
+    error: RequestError | None = None
+    trace: list[dict[str, str | int | float]] = []
+
+
+_decoder = msgspec.json.Decoder(RecommendationRequest)
+_encoder = msgspec.json.Encoder()
+
+
+def parse_request(raw: bytes) -> RecommendationRequest:
+    """Decode and check one request.
+
+    Raises:
+        InvalidMessage: not JSON, a field missing or out of range, unknown strategy.
+    """
+    try:
+        request = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not a recommendation request: {error}") from error
+    if request.strategy not in STRATEGIES:
+        raise InvalidMessage(
+            f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy"
+        )
+    return request
+
+
+def encode_recommendations(answer: Recommendations) -> bytes:
+    return _encoder.encode(answer)

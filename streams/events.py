@@ -1,0 +1,95 @@
+"""The event on the wire, and the one parser for every entrance (broker, HTTP, file).
+
+An event says that a customer did something with an article at a time. JSON on the wire; unknown fields are ignored so
+that producers may add them, unknown types and newer majors are refused so that nothing is misread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+
+from infra.errors import InvalidMessage
+
+SCHEMA_VERSION = 1
+EVENT_TYPES = ("purchase", "view", "cart")
+TYPE_CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
+PURCHASE = TYPE_CODES["purchase"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_EVENT_BYTES = 16_384
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One thing that happened. `price` is in the shop's currency for the whole line, `quantity` in pieces."""
+
+    event_id: Id
+    type: str
+    occurred_at: AwareTime
+    customer_id: Id
+    article_id: Id
+    schema_version: int = SCHEMA_VERSION
+    price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1
+    sales_channel_id: int | None = None
+    request_id: Id | None = None
+
+
+_decoder = msgspec.json.Decoder(Event)
+_encoder = msgspec.json.Encoder()
+
+
+def parse_event(raw: bytes) -> Event:
+    """Decode and check one event.
+
+    Raises:
+        InvalidMessage: not JSON, a field missing or out of range, unknown type, newer schema version.
+    """
+    if len(raw) > MAX_EVENT_BYTES:
+        raise InvalidMessage(f"event of {len(raw)} bytes; at most {MAX_EVENT_BYTES} are allowed")
+    try:
+        event = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not an event: {error}") from error
+    return check_event(event)
+
+
+def check_event(event: Event) -> Event:
+    """Refuse what the types alone cannot: unknown type, newer version, a time out of range, an unfinite price."""
+    if event.schema_version != SCHEMA_VERSION:
+        raise InvalidMessage(
+            f"schema_version {event.schema_version}; this code reads version {SCHEMA_VERSION}", column="schema_version"
+        )
+    if event.type not in TYPE_CODES:
+        raise InvalidMessage(f"type {event.type!r}; allowed: {', '.join(EVENT_TYPES)}", column="type")
+    if event.occurred_at < EPOCH:
+        raise InvalidMessage(f"occurred_at {event.occurred_at.isoformat()} is before 1970", column="occurred_at")
+    return event
+
+
+def encode_event(event: Event) -> bytes:
+    return _encoder.encode(event)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC, exact (a float would lose the last digits)."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=int(micros))
+
+
+def event_key(event_id: str) -> int:
+    """64-bit digest of an event id: what state keeps to recognise a duplicate.
+
+    Two different ids of one customer collide with probability below n²/2⁶⁵, for a full window of 1,000 events
+    3e-14; eight bytes instead of a string keep a customer's value a third of the size.
+    """
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "little")
