@@ -1,0 +1,28 @@
+"""The sources by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.errors import ConfigurationError
+from offline.sources.base import Source
+from offline.sources.complete_journey import CompleteJourney
+from offline.sources.hm import HM
+
+SOURCES: dict[str, Callable[[Path | None], Source]] = {
+    CompleteJourney.name: CompleteJourney,
+    HM.name: HM,
+}
+
+
+def open_source(name: str, path: Path | None = None) -> Source:
+    """The source `name` reading from the directory `path`.
+
+    Raises:
+        ConfigurationError: unknown name, a path that is needed and missing, a package not installed.
+        DataError: a file is missing.
+    """
+    if name not in SOURCES:
+        raise ConfigurationError(f"no data source {name!r}; allowed: {', '.join(SOURCES)}")
+    return SOURCES[name](path)
