@@ -1,7 +1,7 @@
 """Sorts a stream of events of any length into one Parquet file a UTC day, in bounded memory.
 
-Rows are held back, spilled to one scratch file a day whenever the buffer is full, and each day is sorted at the end. So a
-history that arrives unordered costs no more memory than a sorted one.
+Rows are held back, spilled to one scratch file a day whenever the buffer is full, and each day is sorted at
+the end. So a history that arrives unordered costs no more memory than a sorted one.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class DayFiles:
 def sort_day(table: pa.Table) -> tuple[pa.Table, int]:
     """One day in (occurred_at, event_id) order, and how many rows shared an id with an earlier one.
 
-    Of rows with one id the earliest row of the file keeps it and the n-th is named `id-n`: ids are unique, and the same
-    whenever the same file is imported.
+    Of rows with one id the earliest row of the file keeps it and the n-th is named `id-n`: ids are unique,
+    and the same whenever the same file is imported.
     """
     table = table.sort_by(
         [(name, "ascending") for name in ("occurred_at", "event_id", "row")]
@@ -132,7 +132,7 @@ def sort_day(table: pa.Table) -> tuple[pa.Table, int]:
 
 
 def hash_table(digest: _Hash, table: pa.Table) -> None:
-    """Feed the table's names and values into `digest`, independent of chunks, offsets, padding and file format."""
+    """Feed the table's names and values into `digest`, independent of chunks, offsets and file format."""
     for name in table.column_names:
         column = table[name].combine_chunks()
         digest.update(f"{name}:{len(column)}:".encode())

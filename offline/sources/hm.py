@@ -1,12 +1,12 @@
-"""The H&M files of Kaggle's "H&M Personalized Fashion Recommendations": articles, customers, transactions_train.
+"""The files of Kaggle's "H&M Personalized Fashion Recommendations": articles, customers, transactions_train.
 
 Each is read as CSV or Parquet, mixed as they come. What is particular to it:
 
-- Article ids have 10 digits with leading zeros in the article table, and often lost the zeros among the transactions
-  (numbers, or strings of numbers). Both are padded to 10.
+- Article ids have 10 digits with leading zeros in the article table, and often lost the zeros among the
+  transactions (numbers, or strings of numbers). Both are padded to 10.
 - Times have the resolution of a day: `t_dat` becomes 00:00 UTC.
-- One row is one piece. Rows that are alike are pieces bought together, so each stays an event of its own: the event id is
-  date-customer-article, and the log numbers the repeats.
+- One row is one piece. Rows that are alike are pieces bought together, so each stays an event of its own: the
+  event id is date-customer-article, and the log numbers the repeats.
 - Prices are as published, scaled by H&M to no currency.
 - Many buyers have no customer row.
 """
@@ -39,23 +39,25 @@ class HM:
     def __init__(self, path: Path | None) -> None:
         if path is None:
             raise ConfigurationError(
-                "the source hm needs --path DIR, the directory with articles, customers and transactions_train "
-                "(.csv or .parquet)"
+                "the source hm needs --path DIR, the directory with articles, customers and "
+                "transactions_train (.csv or .parquet)"
             )
-        self._articles = find_table(path, "articles")
-        self._customers = find_table(path, "customers")
-        self._transactions = find_table(path, "transactions_train")
+        self._directory = path
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self._articles, self._customers, self._transactions)
+        return tuple(map(self._file, ("articles", "customers", "transactions_train")))
 
     @property
     def event_rows(self) -> int | None:
-        return row_count(self._transactions)
+        return row_count(self._file("transactions_train"))
+
+    def _file(self, stem: str) -> Path:
+        return find_table(self._directory, stem)
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        unique = UniqueIds("article_id", self._articles.name, findings)
+        file = self._file("articles")
+        unique = UniqueIds("article_id", file.name, findings)
         named = {
             "product_code": "product_code",
             "title": "prod_name",
@@ -65,18 +67,19 @@ class HM:
             "colour": "colour_group_name",
             "text": "detail_desc",
         }
-        for first, batch in read_batches(self._articles, ("article_id", *named.values())):
-            raw = RawBatch(batch, first, self._articles.name, findings)
+        for first, batch in read_batches(file, ("article_id", *named.values())):
+            raw = RawBatch(batch, first, file.name, findings)
             finished = {ours: raw.text(theirs) for ours, theirs in named.items()}
             finished["article_id"] = _article_ids(raw)
             yield unique.add(raw, raw.finish(finished, ARTICLE_SCHEMA))
         unique.check()
 
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        unique = UniqueIds("customer_id", self._customers.name, findings)
+        file = self._file("customers")
+        unique = UniqueIds("customer_id", file.name, findings)
         optional = ("club_member_status", "fashion_news_frequency")
-        for first, batch in read_batches(self._customers, ("customer_id", "age"), optional):
-            raw = RawBatch(batch, first, self._customers.name, findings)
+        for first, batch in read_batches(file, ("customer_id", "age"), optional):
+            raw = RawBatch(batch, first, file.name, findings)
             finished = {
                 "customer_id": raw.ids("customer_id"),
                 "age_band": _age_bands(raw.whole("age", "ids_valid", 0, 150, required=False)),
@@ -86,13 +89,14 @@ class HM:
             yield unique.add(raw, raw.finish(finished, CUSTOMER_SCHEMA))
         unique.check()
 
-    def events(self, findings: Findings, known_articles: pa.Array) -> Iterator[pa.RecordBatch]:
+    def events(self, findings: Findings, known_articles: pa.Array | None) -> Iterator[pa.RecordBatch]:
+        file = self._file("transactions_train")
         columns = ("t_dat", "customer_id", "article_id", "price")
-        for first, batch in read_batches(self._transactions, columns, ("sales_channel_id",)):
-            raw = RawBatch(batch, first, self._transactions.name, findings)
+        for first, batch in read_batches(file, columns, ("sales_channel_id",)):
+            raw = RawBatch(batch, first, file.name, findings)
             moment = pc.floor_temporal(raw.moment("t_dat"), unit="day")
             customer, article = raw.ids("customer_id"), _article_ids(raw)
-            raw.known("article_id", article, known_articles, self._articles.name)
+            raw.known("article_id", article, known_articles, "the article table")
             finished = {
                 "event_id": pc.binary_join_element_wise(
                     pc.strftime(moment, "%Y%m%d"), customer, article, "-"
@@ -122,7 +126,7 @@ def _article_ids(raw: RawBatch) -> pa.Array:
 
 def _age_bands(ages: pa.Array) -> pa.Array:
     bands = pa.array([band for _, band in _AGE_BANDS] + [_OLDEST_BAND])
-    index = pa.nulls(len(ages), pa.int64()) if not len(ages) else pc.multiply(ages, 0)
+    index = pc.multiply(ages, 0)
     for limit, _ in _AGE_BANDS:
         index = pc.add(index, pc.cast(pc.greater(ages, limit), pa.int64()))
     return bands.take(index)

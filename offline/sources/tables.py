@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def read_batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(first data row, batch) pairs with `columns` and those of `optional` that the file has.
 
-    CSV columns come as binary, so that nothing is guessed and each cell can be checked; Parquet ones in their own type.
+    CSV columns come as binary, so that nothing is guessed and each cell can be checked; Parquet ones in their
+    own type.
 
     Raises:
         DataError: the file cannot be read or a column is missing.
@@ -111,15 +113,17 @@ def _read_csv(
     path: Path, columns: Sequence[str], optional: Sequence[str]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             header = next(csv.reader(stream), [])
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"not a CSV file in UTF-8: {error}", file=path.name) from error
+    except (csv.Error, OSError) as error:
+        raise DataError(f"not a CSV file: {error}", file=path.name) from error
     chosen = _choose(path, header, columns, optional)
-    broken: list[tuple[int, int]] = []
+    if _has_open_quote(path):
+        raise DataError("a quoted cell is never closed (cut short?)", file=path.name)
+    broken: list[pacsv.InvalidRow] = []
 
     def remember(line: pacsv.InvalidRow) -> str:
-        broken.append((line.expected_columns, line.actual_columns))
+        broken.append(line)
         return "error"
 
     row = 1
@@ -139,34 +143,28 @@ def _read_csv(
             row += batch.num_rows
     except pa.ArrowException as error:
         if broken:
-            expected, actual = broken[0]
+            line = broken[0]
             raise DataError(
-                f"{actual} columns where the header has {expected} (cut short?)",
+                f"{line.actual_columns} columns where the header has {line.expected_columns} (cut short?)",
                 file=path.name,
-                row=_find_ragged_row(path, expected, row),
+                row=line.number - 1,  # the reader counts the header, and no blank lines
             ) from error
         raise DataError(f"cannot be read on: {error}", file=path.name, row=row) from error
 
 
-def _find_ragged_row(path: Path, width: int, first: int) -> int:
-    """Data row of the first line without `width` cells; the fast reader only says that there is one."""
-    row = 0
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.reader(stream)
-        next(reader, None)
-        for cells in reader:
-            if not cells:
-                continue
-            row += 1
-            if len(cells) != width:
-                return row
-    return first
+def _has_open_quote(path: Path) -> bool:
+    """Whether the file ends inside quotes: the fast reader would take all that follows as one cell."""
+    quotes = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(CSV_BLOCK_BYTES):
+            quotes += chunk.count(b'"')
+    return quotes % 2 == 1
 
 
 class RawBatch:
     """One batch of a file: gives checked columns and remembers which rows are broken.
 
-    A cell that is null, empty or blank counts as missing. Methods return arrays as long as the batch; a broken cell is null.
+    A cell that is null, empty or blank counts as missing. Methods return arrays as long as the batch.
     """
 
     def __init__(self, batch: pa.RecordBatch, first_row: int, file: str, findings: Findings) -> None:
@@ -219,25 +217,24 @@ class RawBatch:
             self.fail(check, column, missing, values, allowed)
         return values
 
-    def moment(self, column: str, text_format: str = "%Y-%m-%d") -> pa.Array:
-        """timestamp[us, UTC] of a date, a timestamp (naive ones are taken as UTC) or a string in `text_format`."""
+    def moment(self, column: str) -> pa.Array:
+        """timestamp[us, UTC] of a date, a timestamp or an ISO 8601 string; without a zone taken as UTC."""
         raw = self.batch.column(column)
         if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
-            shown = raw
-            values = raw.cast(
-                pa.timestamp("us", raw.type.tz if pa.types.is_timestamp(raw.type) else None), safe=False
-            )
+            zone = raw.type.tz if pa.types.is_timestamp(raw.type) else None
+            values = raw.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us"))
         else:
-            shown = self.text(column)
-            values = pc.strptime(shown, format=text_format, unit="us", error_is_null=True)
-        values = values.cast(pa.timestamp("us"))
-        self.fail("dates", column, pc.is_null(values), shown, f"not a date of the form {text_format}")
+            raw = self.text(column)
+            values = _parse_moments(raw)
+        self.fail("dates", column, pc.is_null(values), raw, "not a date of the form YYYY-MM-DD")
         outside = pc.or_(pc.less(values, _FIRST_DAY), pc.greater_equal(values, _LAST_DAY))
-        self.fail("dates", column, pc.fill_null(outside, False), shown, "a date in 1990..2099 is needed")
+        self.fail("dates", column, pc.fill_null(outside, False), raw, "a date in 1990..2099 is needed")
         return values.cast(pa.timestamp("us", "UTC"))
 
-    def known(self, column: str, ids: pa.Array, known: pa.Array, table: str) -> None:
-        """Every id of `ids` must be in `known`."""
+    def known(self, column: str, ids: pa.Array, known: pa.Array | None, table: str) -> None:
+        """Every id of `ids` must be in `known`; None leaves the check out."""
+        if known is None:
+            return
         unknown = pc.and_(pc.is_valid(ids), pc.invert(pc.is_in(ids, value_set=known)))
         self.fail("known_articles", column, unknown, ids, f"no such article in {table}")
 
@@ -291,6 +288,22 @@ class RawBatch:
         return None
 
 
+def _parse_moments(texts: pa.Array) -> pa.Array:
+    """timestamp[us] of ISO 8601 strings, else null (strptime would make 30 February a day in March)."""
+    try:
+        return texts.cast(pa.timestamp("us"))
+    except pa.ArrowException:
+        return pa.array([_parse_moment(text) for text in texts.to_pylist()], pa.timestamp("us"))
+
+
+def _parse_moment(text: str | None) -> datetime | None:
+    try:
+        moment: datetime | None = pa.scalar(text, pa.string()).cast(pa.timestamp("us")).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
+    return moment
+
+
 def _to_number(cell: Any, *, whole: bool) -> float | int | None:
     try:
         number = float(cell)
@@ -302,7 +315,7 @@ def _to_number(cell: Any, *, whole: bool) -> float | int | None:
 
 
 class UniqueIds:
-    """Collects a table's ids while it streams by; `check` reports those seen before. Holds the ids, nothing else."""
+    """Collects a table's ids while it streams by; `check` reports those seen before."""
 
     def __init__(self, column: str, file: str, findings: Findings) -> None:
         self.column = column
