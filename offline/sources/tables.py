@@ -258,18 +258,26 @@ class RawBatch:
 
     def finish(self, columns: dict[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
         """The good rows in `schema`; columns not given are null."""
-        n = self.batch.num_rows
-        arrays = [
-            columns[field.name].cast(field.type) if field.name in columns else pa.nulls(n, field.type)
-            for field in schema
-        ]
-        result = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        return result if self.good.all() else result.filter(pa.array(self.good))
+        # Broken cells may not fit the schema's types, so they go before the cast.
+        mask = None if self.good.all() else pa.array(self.good)
+        n = int(self.good.sum())
+        arrays = []
+        for field in schema:
+            if field.name not in columns:
+                arrays.append(pa.nulls(n, field.type))
+                continue
+            values = columns[field.name]
+            arrays.append((values if mask is None else values.filter(mask)).cast(field.type))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _numbers(self, column: str, kind: pa.DataType, check: str, reason: str) -> pa.Array:
         raw = self.batch.column(column)
         if not (pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type)):
             raw = self.text(column)
+        elif pa.types.is_floating(raw.type) and kind == pa.int64():
+            raw = pc.if_else(
+                pc.is_nan(raw), pa.scalar(None, raw.type), raw
+            )  # how pandas writes a missing whole
         try:
             return raw.cast(kind)
         except pa.ArrowException:
@@ -311,7 +319,7 @@ def _to_number(cell: Any, *, whole: bool) -> float | int | None:
         return None
     if not whole:
         return number
-    return int(number) if number.is_integer() else None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else None
 
 
 class UniqueIds:
