@@ -24,8 +24,8 @@ from offline.sources.base import EVENT_SCHEMA, SOURCE_EVENT_SCHEMA
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Held back before they are spilled: some 50 to 100 MB.
-BUFFER_ROWS = 400_000
+# Held back before they are spilled: some 25 to 50 MB.
+BUFFER_ROWS = 200_000
 _DAY_MICROS = 86_400_000_000
 
 # phase ("articles", "customers", "events", "sort"), rows or days done, how many in all if known
@@ -153,8 +153,7 @@ def hash_table(digest: _Hash, table: pa.Table) -> None:
 
 def _read_spill(path: Path) -> pa.Table:
     tables = []
-    with pa.memory_map(str(path)) as file:
+    with pa.OSFile(str(path)) as file:
         while file.tell() < file.size():
             tables.append(pa.ipc.open_stream(file).read_all())
-        # Copied by the sort before the map is closed.
-        return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables)

@@ -24,6 +24,8 @@ from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, SOURCE_EVENT_S
 from offline.sources.tables import RawBatch, UniqueIds, find_table, read_batches, row_count
 
 ID_DIGITS = 10
+# H&M's have 64; the event id adds a date, the article and a running number, and must stay within 128.
+_LONGEST_CUSTOMER_ID = 100
 # Upper ends of the age bands; the last is open.
 _AGE_BANDS = ((24, "16-24"), (34, "25-34"), (44, "35-44"), (54, "45-54"), (64, "55-64"))
 _OLDEST_BAND = "65+"
@@ -81,7 +83,7 @@ class HM:
         for first, batch in read_batches(file, ("customer_id", "age"), optional):
             raw = RawBatch(batch, first, file.name, findings)
             finished = {
-                "customer_id": raw.ids("customer_id"),
+                "customer_id": raw.ids("customer_id", _LONGEST_CUSTOMER_ID),
                 "age_band": _age_bands(raw.whole("age", "ids_valid", 0, 150, required=False)),
                 "membership": raw.text("club_member_status"),
                 "news_frequency": raw.text("fashion_news_frequency"),
@@ -95,7 +97,7 @@ class HM:
         for first, batch in read_batches(file, columns, ("sales_channel_id",)):
             raw = RawBatch(batch, first, file.name, findings)
             moment = pc.floor_temporal(raw.moment("t_dat"), unit="day")
-            customer, article = raw.ids("customer_id"), _article_ids(raw)
+            customer, article = raw.ids("customer_id", _LONGEST_CUSTOMER_ID), _article_ids(raw)
             raw.known("article_id", article, known_articles, "the article table")
             finished = {
                 "event_id": pc.binary_join_element_wise(

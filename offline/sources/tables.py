@@ -191,12 +191,12 @@ class RawBatch:
         values = pc.utf8_trim_whitespace(values)
         return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
 
-    def ids(self, column: str) -> pa.Array:
-        """Strings of 1 to 128 characters."""
+    def ids(self, column: str, longest: int = 128) -> pa.Array:
+        """Strings of 1 to `longest` characters (an event's id has at most 128)."""
         values = self.text(column)
         self.fail("ids_present", column, pc.is_null(values), values, "an id is needed here")
-        too_long = pc.fill_null(pc.greater(pc.utf8_length(values), 128), False)
-        self.fail("ids_valid", column, too_long, values, "an id has at most 128 characters")
+        too_long = pc.fill_null(pc.greater(pc.utf8_length(values), longest), False)
+        self.fail("ids_valid", column, too_long, values, f"an id has at most {longest} characters")
         return values
 
     def price(self, column: str) -> pa.Array:
@@ -316,6 +316,8 @@ def _to_number(cell: Any, *, whole: bool) -> float | int | None:
     try:
         number = float(cell)
     except (TypeError, ValueError):
+        return None
+    if isinstance(cell, str) and "_" in cell:  # a number for Python alone
         return None
     if not whole:
         return number

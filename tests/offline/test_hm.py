@@ -93,6 +93,8 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
             "dora,706016001,0.0338,x",
             ("sales_channel_id", 5, "'x'"),
         ),
+        ("transactions", "dora", "d" * 101, ("customer_id", 5, "at most 100 characters")),
+        ("transactions", "706016001,0.0338", "706016001,1_0", ("price", 1, "'1_0'")),
         ("articles", "0108775044", "0108775015", ("article_id", 2, "seen before, in row 1")),
         ("articles", "0706016001,", ",", ("article_id", 3, "id is needed")),
         ("customers", "cleo", "anna", ("customer_id", 3, "seen before, in row 1")),
