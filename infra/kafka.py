@@ -1,0 +1,361 @@
+"""The Kafka-protocol broker: topics from plain specs, a producer, and a consumer of whole batches.
+
+Behaves the same on Apache Kafka and on the embedded development broker, so it builds on neither idempotent
+producers nor transactions, end offsets or lookup by timestamp. Errors of the library become ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from infra.errors import BrokerUnavailable, ConfigurationError
+from infra.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
+
+SCHEME = "kafka://"
+TOPIC_EXISTS = 36
+# A consumer whose store is down does not poll for long; it must not be thrown out of the group for it.
+MAX_POLL_INTERVAL_MS = 3_600_000
+# Acknowledgements a caller of send_many waits for at a time; bounds memory on a slow broker.
+SEND_WINDOW = 5_000
+
+RebalanceHook = Callable[[set[TopicPartition]], Awaitable[None]]
+
+
+def bootstrap_servers(url: str) -> str:
+    """`kafka://a:9092,b:9092` -> `a:9092,b:9092`.
+
+    Raises:
+        ConfigurationError: the URL names no server to connect to.
+    """
+    if url.startswith("embedded://"):
+        raise ConfigurationError(
+            "kafka.url is embedded://, a broker that runs only inside `modiste up` or `modiste demo`; "
+            "set MODISTE_KAFKA__URL=kafka://host:port to name a running one"
+        )
+    if not url.startswith(SCHEME) or not url.removeprefix(SCHEME):
+        raise ConfigurationError(f"kafka.url = {url!r}; write kafka://host:port[,host:port]")
+    return url.removeprefix(SCHEME)
+
+
+@contextlib.contextmanager
+def broker_errors(settings: KafkaSettings) -> Iterator[None]:
+    """Turn the library's errors into BrokerUnavailable, inside `with`."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise BrokerUnavailable(f"the broker at {settings.url} does not serve: {reason}") from error
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What a topic must be.
+
+    compacted keeps the last message of a key; `retention_ms` None leaves the broker's default.
+    """
+
+    name: str
+    partitions: int
+    compacted: bool = False
+    retention_ms: int | None = None
+
+    @property
+    def configs(self) -> dict[str, str]:
+        configs = {"cleanup.policy": "compact"} if self.compacted else {}
+        if self.retention_ms is not None:
+            configs["retention.ms"] = str(self.retention_ms)
+        return configs
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
+    with broker_errors(settings):
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=bootstrap_servers(settings.url), request_timeout_ms=settings.request_timeout_ms
+        )
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
+
+
+async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create the topics that do not exist; returns their names.
+
+    One server keeps one replica, several keep the cluster's default. A topic that exists is left as it is;
+    fewer partitions than specified are logged.
+
+    Raises:
+        BrokerUnavailable: no answer, or the broker refuses a topic for a reason other than that it exists.
+    """
+    async with _admin(settings) as admin:
+        existing = await _partitions(admin)
+        missing = [spec for spec in specs if spec.name not in existing]
+        for spec in specs:
+            if 0 < existing.get(spec.name, 0) < spec.partitions:
+                logger.warning(
+                    "topic %s has %d partitions, fewer than the %d of the settings; it is left as it is",
+                    spec.name,
+                    existing[spec.name],
+                    spec.partitions,
+                )
+        if not missing:
+            return []
+        replicas = 1 if settings.url.count(",") == 0 else -1
+        answer = await admin.create_topics(
+            [NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.configs) for spec in missing]
+        )
+        for name, code, *detail in answer.topic_errors:
+            if code not in (0, TOPIC_EXISTS):  # another process may have created it meanwhile
+                text = detail[0] if detail and detail[0] else for_code(code).__name__
+                raise BrokerUnavailable(f"the broker at {settings.url} refuses topic {name}: {text}")
+        return [spec.name for spec in missing]
+
+
+async def list_topics(settings: KafkaSettings) -> dict[str, int]:
+    """Topic -> number of partitions, internal topics left out."""
+    async with _admin(settings) as admin:
+        return {
+            name: n for name, n in sorted((await _partitions(admin)).items()) if not name.startswith("__")
+        }
+
+
+async def _partitions(admin: Any) -> dict[str, int]:
+    names = await admin.list_topics()
+    described = await admin.describe_topics(names) if names else []
+    return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+
+class Producer:
+    """Sends messages; every send is acknowledged by all in-sync replicas before it counts as done."""
+
+    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
+        self._settings = settings
+        self._linger_ms = linger_ms
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
+        """
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers(self._settings.url),
+            acks="all",
+            linger_ms=self._linger_ms,
+            request_timeout_ms=self._settings.request_timeout_ms,
+            max_batch_size=256 * 1024,
+        )
+        try:
+            with broker_errors(self._settings):
+                await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with broker_errors(self._settings):
+                await producer.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
+        """Send one message and wait until the broker has it.
+
+        Raises:
+            BrokerUnavailable: no acknowledgement within the request timeout.
+        """
+        with broker_errors(self._settings):
+            await self._producer.send_and_wait(topic, value, key=key)
+
+    async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
+        """Send (topic, key, value) triples in order and wait until the broker has all; returns how many.
+
+        Raises:
+            BrokerUnavailable: at least one was not acknowledged; others may have been.
+        """
+        sent = 0
+        waiting: list[asyncio.Future[Any]] = []
+        with broker_errors(self._settings):
+            for topic, key, value in messages:
+                waiting.append(await self._producer.send(topic, value, key=key))
+                sent += 1
+                if len(waiting) >= SEND_WINDOW:
+                    await asyncio.gather(*waiting)
+                    waiting.clear()
+            await asyncio.gather(*waiting)
+        return sent
+
+    async def ping(self) -> None:
+        """Return when the broker has answered a question just now.
+
+        Raises:
+            BrokerUnavailable: it has not.
+        """
+        with broker_errors(self._settings):
+            if self._producer is None or not await self._producer.client.force_metadata_update():
+                raise BrokerUnavailable(f"the broker at {self._settings.url} does not answer")
+
+    async def flush(self) -> None:
+        """Wait until the broker has everything sent so far."""
+        with broker_errors(self._settings):
+            await self._producer.flush()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, on_revoked: RebalanceHook | None, on_assigned: RebalanceHook | None) -> None:
+        self._on_revoked = on_revoked
+        self._on_assigned = on_assigned
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        if self._on_revoked is not None:
+            await self._on_revoked(set(revoked))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        if self._on_assigned is not None:
+            await self._on_assigned(set(assigned))
+
+
+class BatchConsumer:
+    """A member of a consumer group that reads batches and commits only when told to.
+
+    Args:
+        group: None reads all partitions as an onlooker, without a group and without commits.
+        batch_size: most messages one `getmany` returns.
+        from_beginning: where a group without a committed offset begins; else with what comes from now on.
+        on_revoked: awaited before partitions are given up; finish and commit their messages here, in less
+            than the session timeout.
+        on_assigned: awaited when partitions have been taken over.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        group: str | None,
+        *,
+        batch_size: int,
+        from_beginning: bool = True,
+        on_revoked: RebalanceHook | None = None,
+        on_assigned: RebalanceHook | None = None,
+    ) -> None:
+        self._settings = settings
+        self._topics = list(topics)
+        self._group = group
+        self._batch_size = batch_size
+        self._from_beginning = from_beginning
+        self._listener = _Listener(on_revoked, on_assigned)
+        self._consumer: Any = None
+
+    async def start(self) -> None:
+        """Connect and join the group.
+
+        Raises:
+            ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
+        """
+        settings = self._settings
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers(settings.url),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest" if self._from_beginning else "latest",
+            fetch_max_wait_ms=settings.fetch_wait_ms,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=max(1, min(3_000, settings.session_timeout_ms // 5)),
+            request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            max_poll_records=self._batch_size,
+        )
+        consumer.subscribe(self._topics, listener=self._listener)
+        try:
+            with broker_errors(settings):
+                await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Leave the group and disconnect. Commits nothing."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with broker_errors(self._settings):
+                await consumer.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self._consumer.assignment()) if self._consumer is not None else frozenset()
+
+    async def getmany(self, timeout_ms: int = 100) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Up to `batch_size` messages by partition, in order within it; empty when none came in time.
+
+        Raises:
+            BrokerUnavailable: the library gave up on the broker; calling again tries again.
+        """
+        with broker_errors(self._settings):
+            records: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+                timeout_ms=timeout_ms, max_records=self._batch_size
+            )
+            return records
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Commit the next offset to read of each partition, for those still assigned to us.
+
+        Returns False when the group has moved on (a rebalance took them): the new owner reads the messages
+        again.
+
+        Raises:
+            BrokerUnavailable: no answer.
+        """
+        mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment}
+        if not mine:
+            return not offsets
+        try:
+            with broker_errors(self._settings):
+                await self._consumer.commit(mine)
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
+                return False
+            raise
+        return len(mine) == len(offsets)
+
+
+def backoff_s(attempt: int, *, base_s: float = 0.05, limit_s: float = 5.0) -> float:
+    """Seconds to wait before try number `attempt` + 1: doubles up to a limit, with half of it at random.
+
+    The random half keeps many clients of one server from coming back at the same moment.
+    """
+    full = min(limit_s, base_s * 2.0 ** min(attempt, 30))
+    return full * (0.5 + 0.5 * random.random())

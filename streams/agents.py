@@ -1,0 +1,381 @@
+"""The Faust side: hot topics reach an agent as whole batches on a channel; offsets commit when a batch is
+durable.
+
+    broker -> BatchFeed (Faust service, aiokafka getmany) -> channel (bounded) -> agent -> handler
+       ^                                                                                     |
+       +----------------- commit, oldest batch first <----------- done ----------------------+
+
+Faust's own per-message path would cost five times as much and would mark a failed message as done. Here a
+batch is done only when the handler has returned; a handler that reports Unavailable is asked again for as
+long as it takes, and the full channel stops the reading meanwhile; any other error ends the process without a
+commit, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import faust
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from faust.app.base import BootStrategy
+from faust.channels import Channel
+from mode import Service
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+from infra.clock import Clock
+from infra.errors import BrokerUnavailable, Unavailable
+from infra.kafka import BatchConsumer, backoff_s, bootstrap_servers
+from infra.settings import Settings
+from streams.processor import RawMessage
+from streams.topics import BUNDLES, TRANSACTIONS
+from streams.worker import FoldWorker
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 200
+
+Hook = Callable[[], Awaitable[None]]
+BundleHook = Callable[[bytes], Awaitable[None]]
+
+
+class Handler(Protocol):
+    """Takes a batch, in order within each partition, and returns when its effects are durable.
+
+    Raises Unavailable to be given the same batch again (it must stand that); any other error ends the
+    process.
+    """
+
+    async def __call__(self, messages: list[RawMessage]) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Messages on their way; `done` is set when they are durable. `offsets`: next to read, by partition."""
+
+    messages: list[RawMessage]
+    offsets: dict[TopicPartition, int]
+    done: asyncio.Event
+    ok: bool = False
+
+
+class BatchChannel(Channel[Any]):
+    """A channel whose queue Faust never empties.
+
+    Faust clears its own queues whenever its control consumer rebalances or stops. Our batches come from
+    another consumer, and one thrown away would stay uncommitted in the middle of its partition.
+    """
+
+    @property
+    def queue(self) -> ThrowableQueue[Any]:
+        if self._queue is None:
+            self._queue = ThrowableQueue(
+                maxsize=self.maxsize, flow_control=FlowControlEvent(initially_suspended=False)
+            )
+        return self._queue
+
+
+class BatchFeed(Service):
+    """Owns the consumer of the hot topics: reads, hands out, commits what is done, drains before a rebalance.
+
+    Reads no further than the channel holds, so a slow handler costs no memory.
+    """
+
+    def __init__(
+        self,
+        channel: BatchChannel,
+        consumer_of: Callable[[Any], BatchConsumer],
+        *,
+        drain_s: float,
+        on_start: Hook | None,
+        on_stop: Hook | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._channel = channel
+        self._consumer = consumer_of(self._on_revoked)
+        self._drain_s = drain_s
+        self._hooks = (on_start, on_stop)
+        self._in_flight: deque[Batch] = deque()
+        self._changed = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._opened = False
+
+    async def on_start(self) -> None:
+        start, _ = self._hooks
+        if start is not None:
+            await start()
+        self._opened = True
+        await self._consumer.start()
+
+    async def on_stop(self) -> None:
+        """Finish what is in flight, commit it, leave the group."""
+        try:
+            if self._opened:
+                await self._drain(set(self._consumer.assignment))
+                await self._consumer.stop()
+        except BrokerUnavailable as error:
+            self.log.warning("stopped without a last commit; some messages will come again: %s", error)
+        finally:
+            _, stop = self._hooks
+            if stop is not None and self._opened:
+                await stop()
+
+    @Service.task
+    async def _read(self) -> None:
+        attempt = 0
+        while not self.should_stop:
+            try:
+                records = await self._consumer.getmany(POLL_MS)
+                attempt = 0
+            except BrokerUnavailable as error:
+                pause = backoff_s(attempt)
+                attempt += 1
+                self.log.warning("reading again in %.1f s: %s", pause, error)
+                await self.sleep(pause)
+                continue
+            if records and not self.should_stop:
+                batch = _batch(records)
+                # In flight before the first await: a rebalance from here on waits for it.
+                self._in_flight.append(batch)
+                await self._channel.put(cast(Any, batch))
+
+    @Service.task
+    async def _commit_done(self) -> None:
+        while not self.should_stop:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._commit()
+            except BrokerUnavailable as error:
+                self.log.warning("commit failed, its messages may come again: %s", error)
+
+    def finished(self, batch: Batch, *, ok: bool) -> None:
+        """Called by the agent; not ok ends the process, since a later commit would pass over the batch."""
+        batch.ok = ok
+        batch.done.set()
+        self._changed.set()
+
+    async def _commit(self) -> None:
+        async with self._committing:
+            offsets: dict[TopicPartition, int] = {}
+            while self._in_flight and self._in_flight[0].ok:
+                offsets.update(self._in_flight.popleft().offsets)
+            if offsets and not await self._consumer.commit(offsets):
+                self.log.info("some offsets were not committed: their partitions have moved on")
+
+    async def _drain(self, partitions: set[TopicPartition]) -> None:
+        waiting = [b for b in self._in_flight if not partitions.isdisjoint(b.offsets)]
+        if waiting:
+            self.log.info("finishing %d batches", len(waiting))
+        try:
+            async with asyncio.timeout(self._drain_s):
+                for batch in waiting:
+                    await batch.done.wait()
+        except TimeoutError:
+            self.log.warning("not finished within %.0f s; the messages will come again", self._drain_s)
+        await self._commit()
+
+    async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
+        try:
+            await self._drain(revoked)
+        except BrokerUnavailable as error:
+            self.log.warning("partitions given up without a commit; messages will come again: %s", error)
+
+
+def _batch(records: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
+    messages = [
+        RawMessage(r.topic, r.partition, r.offset, r.key, r.value) for part in records.values() for r in part
+    ]
+    offsets = {tp: part[-1].offset + 1 for tp, part in records.items()}
+    return Batch(messages, offsets, asyncio.Event())
+
+
+def build_batch_app(
+    *,
+    name: str,
+    settings: Settings,
+    topics: Sequence[str],
+    group: str,
+    batch_size: int,
+    handler: Handler,
+    on_start: Hook | None = None,
+    on_stop: Hook | None = None,
+    on_bundle: BundleHook | None = None,
+    queue_batches: int = 8,
+) -> faust.App:
+    """A Faust app whose one hot agent hands whole batches of `topics` to `handler`.
+
+    Args:
+        name: what the process is called in logs.
+        group: the consumer group of the hot topics; processes of one group share their partitions.
+        batch_size: most messages a batch. queue_batches: most batches read ahead of the handler.
+        on_start: awaited before the first message; its errors end the process.
+        on_stop: awaited after the last commit, if on_start was completed.
+        on_bundle: awaited with the value of every message of the control topic `bundles`, in every process;
+            Unavailable and errors in it are logged and do not end the process.
+
+    Raises:
+        ConfigurationError: the settings name no broker.
+    """
+    kafka = settings.kafka
+    session_s = kafka.session_timeout_ms / 1_000
+    # A group of its own for each process: every one must hear of a new bundle, not one of them.
+    app = _App(
+        f"{name}-{uuid.uuid4().hex[:12]}",
+        broker=[f"kafka://{server}" for server in bootstrap_servers(kafka.url).split(",")],
+        store="memory://",
+        value_serializer="raw",
+        key_serializer="raw",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_session_timeout=session_s,
+        broker_request_timeout=max(kafka.request_timeout_ms / 1_000, session_s),
+        broker_heartbeat_interval=max(0.2, min(3.0, session_s / 5)),
+        broker_max_poll_interval=3_600.0,
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+    )
+    channel = BatchChannel(app, maxsize=queue_batches)
+    feeds: list[BatchFeed] = []
+
+    class Feed(BatchFeed):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(
+                channel,
+                lambda on_revoked: BatchConsumer(
+                    kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked
+                ),
+                drain_s=session_s / 2,
+                on_start=on_start,
+                on_stop=on_stop,
+                **kwargs,
+            )
+            feeds.append(self)
+
+    class Boot(BootStrategy):
+        """Starts the feed beside Faust's control consumer, not after it: joining a group takes seconds."""
+
+        def server(self) -> Iterable[Any]:
+            # Last to start, first to stop: the agent outlives the feed that drains through it.
+            return [*super().server(), Feed(loop=app.loop, beacon=app.beacon)]
+
+    app.boot_strategy = Boot(app)
+
+    @app.agent(channel, name=f"{name}.batches", concurrency=1)
+    async def batches(stream: Any) -> None:
+        async for batch in stream:
+            ok = False
+            try:
+                await _until_taken(handler, batch.messages)
+                ok = True
+            except Exception as error:
+                logger.exception("%s: a batch of %d messages failed", name, len(batch.messages))
+                await app.crash(error)
+            finally:
+                feeds[0].finished(batch, ok=ok)
+
+    @app.agent(app.topic(BUNDLES, value_serializer="raw"), name=f"{name}.bundles")
+    async def bundles(stream: Any) -> None:
+        async for value in stream:
+            if on_bundle is not None and value:
+                try:
+                    await on_bundle(bytes(value))
+                except Exception:
+                    logger.exception("%s: message on %s had no effect", name, BUNDLES)
+
+    return app
+
+
+async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
+    """Give the batch to the handler again and again while a server is away."""
+    attempt = 0
+    while True:
+        try:
+            await handler(messages)
+            if attempt:
+                logger.info("going on after %d tries", attempt + 1)
+            return
+        except Unavailable as error:
+            pause = backoff_s(attempt, base_s=0.2)
+            attempt += 1
+            logger.warning("paused, trying again in %.1f s (nothing is lost): %s", pause, error)
+            await asyncio.sleep(pause)
+
+
+class _App(faust.App):
+    """A Faust app without the directories it would make for tables; nothing of ours is kept in one."""
+
+    async def on_first_start(self) -> None:
+        return None
+
+
+class _Worker(faust.Worker):
+    """A Faust worker that leaves logging to the command and prints nothing on stdout."""
+
+    def _setup_logging(self) -> None:
+        self.spinner = None
+
+    def run(self) -> Exception | None:
+        """Run until a signal or an error, stop everything and close the loop; returns the error."""
+        failure: Exception | None = None
+        self._starting_fut = asyncio.ensure_future(self.start(), loop=self.loop)
+        try:
+            self.loop.run_until_complete(self._starting_fut)
+        except asyncio.CancelledError:
+            logger.debug("stopped by a signal")
+        except Exception as error:
+            failure = error
+        try:
+            self.stop_and_shutdown()
+        except Exception as error:  # raised again by the library: the reason of a crash inside the app
+            failure = failure or error
+        return failure
+
+
+def run_app(app: faust.App, loglevel: str = "INFO") -> None:
+    """Run a Faust app in this process until SIGTERM or SIGINT; then drain, commit, leave the group.
+
+    Returns after a signal. Logging is set up by the caller; Faust's and aiokafka's own lines are shown from
+    WARNING on, and all of them with DEBUG.
+
+    Raises:
+        Exception: what on_start, the handler or Faust itself raised and ended the process with.
+    """
+    if loglevel.upper() != "DEBUG":
+        for noisy in ("faust", "mode", "aiokafka"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    failure = _Worker(app, loglevel=loglevel, loop=loop, quiet=True).run()
+    asyncio.set_event_loop(None)
+    if failure is not None:
+        raise failure
+
+
+def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
+    """The folding worker as a Faust app: `transactions` into the store, offsets after Redis and dead letters.
+
+    Raises:
+        ConfigurationError: the settings name no broker.
+    """
+    worker = FoldWorker(settings, clock=clock)
+    return build_batch_app(
+        name="worker",
+        settings=settings,
+        topics=[TRANSACTIONS],
+        group=settings.worker.group,
+        batch_size=settings.worker.batch_size,
+        queue_batches=settings.worker.queue_batches,
+        handler=worker,
+        on_start=worker.start,
+        on_stop=worker.stop,
+        on_bundle=worker.reload,
+    )

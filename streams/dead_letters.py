@@ -1,0 +1,103 @@
+"""Messages nobody could use: kept on a topic of their own with the reason and the raw bytes."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from infra.errors import InvalidMessage
+from infra.kafka import BatchConsumer, Producer
+from infra.settings import KafkaSettings
+from streams.processor import RawMessage
+from streams.topics import DEAD_LETTERS
+
+# Reading everything that is there ends when nothing came for this long; end offsets are not to be trusted
+# everywhere.
+QUIET_S = 1.5
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """Value on the topic `dead-letters`; the key is the refused message's own.
+
+    reason: short and stable, for counting (`rejected`). error: what was wrong, for people. raw: base64 of the
+    value, "" for a message without one. topic, partition, offset: where it stood.
+    """
+
+    reason: str
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    raw: str
+
+    @property
+    def raw_bytes(self) -> bytes:
+        return base64.b64decode(self.raw)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(DeadLetter)
+
+
+def encode_dead_letter(message: RawMessage, *, reason: str, error: str) -> bytes:
+    """The value to send for a refused message."""
+    raw = base64.b64encode(message.value or b"").decode("ascii")
+    return _encoder.encode(
+        DeadLetter(
+            reason=reason,
+            error=error,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            raw=raw,
+        )
+    )
+
+
+def decode_dead_letter(value: bytes) -> DeadLetter:
+    """Inverse of `encode_dead_letter`.
+
+    Raises:
+        InvalidMessage: not a dead letter.
+    """
+    try:
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not a dead letter: {error}") from error
+
+
+async def send_dead_letters(
+    producer: Producer, refused: Iterable[tuple[RawMessage, str]], *, reason: str
+) -> int:
+    """Send each (message, error) to `dead-letters` under its own key; returns how many when the broker has
+    all.
+
+    Raises:
+        BrokerUnavailable: not all were acknowledged; sending all again only repeats some.
+    """
+    return await producer.send_many(
+        (DEAD_LETTERS, message.key, encode_dead_letter(message, reason=reason, error=error))
+        for message, error in refused
+    )
+
+
+async def read_dead_letters(settings: KafkaSettings, *, limit: int) -> list[DeadLetter]:
+    """The first `limit` dead letters that are kept, by partition in order; joins no group and commits
+    nothing.
+
+    Raises:
+        BrokerUnavailable: no answer. InvalidMessage: something else was written to the topic.
+    """
+    found: list[DeadLetter] = []
+    async with BatchConsumer(settings, [DEAD_LETTERS], None, batch_size=max(1, limit)) as consumer:
+        quiet_since = time.monotonic()
+        while len(found) < limit and time.monotonic() - quiet_since < QUIET_S:
+            batches = await consumer.getmany(100)
+            for records in batches.values():
+                found += [decode_dead_letter(record.value or b"") for record in records]
+            if batches:
+                quiet_since = time.monotonic()
+    return found[:limit]

@@ -1,0 +1,170 @@
+"""A batch of raw messages into the store: parse, group by customer, load, fold, encode, save.
+
+No Kafka and no Faust in here: live traffic, replay and tests hand in messages and get outcomes. Bad data is
+an outcome, never an exception; only a store that stays away is raised, and then the same batch may be given
+again: folding twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.clock import Clock
+from infra.errors import DataError, InvalidMessage, StoreConflict, Unavailable
+from infra.kafka import backoff_s
+from streams.events import Event, parse_event
+from streams.state import CustomerState, Outcome, empty_state, fold
+from streams.store import StateStore, StoredCustomer
+
+logger = logging.getLogger(__name__)
+
+# A window is sorted by time, so an event from the future would stay the newest until then; clocks may differ
+# by less.
+MAX_AHEAD = timedelta(days=1)
+ATTEMPTS = 5
+
+
+class RawMessage(NamedTuple):
+    """A message as the broker has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of one message; `reason` says why it was rejected."""
+
+    outcome: Outcome
+    reason: str | None = None
+    customer_id: str | None = None
+
+
+class StateEncoder(Protocol):
+    """What the processor needs of `streams.encoder.QueryEncoder`."""
+
+    @property
+    def space(self) -> str: ...
+
+    def encode(self, states: Sequence[CustomerState]) -> npt.NDArray[np.float32]: ...
+
+
+class Processor:
+    """Folds batches into a store.
+
+    `encoder` may be replaced between batches (a new bundle); None writes states without embeddings.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        clock: Clock,
+        encoder: StateEncoder | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.encoder = encoder
+        self._attempts = attempts
+
+    async def process(self, messages: Sequence[RawMessage]) -> list[Processed]:
+        """One outcome a message, in order. When it returns, all that was applied is in the store.
+
+        Raises:
+            Unavailable: the store did not take the batch within the attempts; nothing is lost by giving it
+            again.
+        """
+        results: list[Processed | None] = [None] * len(messages)
+        latest = self.clock.now() + MAX_AHEAD
+        groups: dict[str, list[tuple[int, Event]]] = {}
+        for i, message in enumerate(messages):
+            try:
+                event = parse_event(message.value or b"")
+                if event.occurred_at > latest:
+                    raise InvalidMessage(
+                        f"occurred_at {event.occurred_at.isoformat()} is after {latest.isoformat()}, "
+                        "the present and a day",
+                        column="occurred_at",
+                    )
+            except InvalidMessage as error:
+                results[i] = Processed(Outcome.REJECTED, str(error))
+            else:
+                groups.setdefault(event.customer_id, []).append((i, event))
+        await self._apply(groups, results)
+        return [result for result in results if result is not None]
+
+    async def _apply(
+        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
+    ) -> None:
+        """Fold and save all groups; again those that lost a race, and all when the store is away."""
+        pending = groups
+        attempt = 0
+        while pending:
+            try:
+                pending = await self._apply_once(pending, results)
+                if not pending:
+                    return
+                raise StoreConflict(f"{len(pending)} customers were changed by another writer meanwhile")
+            except Unavailable as error:
+                attempt += 1
+                if attempt >= self._attempts:
+                    raise
+                pause = backoff_s(attempt - 1)
+                logger.debug("try %d of %d in %.2f s: %s", attempt + 1, self._attempts, pause, error)
+                await asyncio.sleep(pause)
+
+    async def _apply_once(
+        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
+    ) -> dict[str, list[tuple[int, Event]]]:
+        """Returns the groups that lost against another writer."""
+        found = await self._load(groups, results)
+        encoder = self.encoder
+        updates: list[StoredCustomer] = []
+        for customer_id, stored in found.items():
+            group = groups[customer_id]
+            before = empty_state(customer_id) if stored is None else stored.state
+            state, outcomes = fold(before, [event for _, event in group])
+            for (i, _), outcome in zip(group, outcomes, strict=True):
+                results[i] = Processed(outcome, None, customer_id)
+            stale = encoder is not None and (stored is None or stored.space != encoder.space)
+            if state is not before or stale:
+                updates.append(StoredCustomer(state, 0 if stored is None else stored.version))
+        if encoder is not None and updates:
+            vectors = encoder.encode([update.state for update in updates])
+            updates = [
+                StoredCustomer(update.state, update.version, encoder.space, vector)
+                for update, vector in zip(updates, vectors, strict=True)
+            ]
+        saved = await self.store.save(updates)
+        lost = [update.state.customer_id for update, ok in zip(updates, saved, strict=True) if not ok]
+        return {customer_id: groups[customer_id] for customer_id in lost}
+
+    async def _load(
+        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
+    ) -> dict[str, StoredCustomer | None]:
+        """The stored values. One that cannot be read rejects its customer's messages; the others go on."""
+        ids = list(groups)
+        try:
+            return dict(zip(ids, await self.store.load(ids), strict=True))
+        except DataError:
+            logger.exception("a stored value cannot be read; its customer's messages become dead letters")
+        found: dict[str, StoredCustomer | None] = {}
+        for customer_id in ids:
+            try:
+                (found[customer_id],) = await self.store.load([customer_id])
+            except DataError as error:
+                for i, _ in groups[customer_id]:
+                    results[i] = Processed(Outcome.REJECTED, str(error), customer_id)
+        return found

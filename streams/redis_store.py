@@ -1,0 +1,168 @@
+"""Customer states in a Redis-protocol server: one packed value a customer, one fenced script call a save.
+
+    value = version u64 | length of space u16 | bytes of embedding u32 | space | embedding f4[d] | state
+
+Little-endian. The version stands first so that the script compares eight bytes and never reads the rest. A
+value is written whole or not at all, so a reader never sees a state with another state's embedding.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from infra.errors import DataError, StoreUnavailable
+from infra.redis_client import connect, store_errors
+from infra.settings import RedisSettings
+from streams.state import decode_state, encode_state
+from streams.store import MemoryStore, StateStore, StoredCustomer
+
+_HEADER = struct.Struct("<QHI")
+_VERSION = struct.Struct("<Q")
+
+_SAVE = """
+local head = redis.call('GETRANGE', KEYS[1], 0, 7)
+if head == '' then head = '\\0\\0\\0\\0\\0\\0\\0\\0' end
+if head ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+def pack(stored: StoredCustomer, version: int) -> bytes:
+    """The value to write, with `version` in place of the one that was read."""
+    space = (stored.space or "").encode()
+    embedding = b"" if stored.embedding is None else stored.embedding.astype("<f4", copy=False).tobytes()
+    return b"".join(
+        (_HEADER.pack(version, len(space), len(embedding)), space, embedding, encode_state(stored.state))
+    )
+
+
+def unpack(raw: bytes) -> StoredCustomer:
+    """Inverse of `pack`; arrays are read-only views of `raw`.
+
+    Raises:
+        DataError: not a value of this store.
+    """
+    if len(raw) < _HEADER.size:
+        raise DataError(f"value of {len(raw)} bytes; a stored customer has {_HEADER.size} or more")
+    version, space_bytes, embedding_bytes = _HEADER.unpack_from(raw)
+    space_end = _HEADER.size + space_bytes
+    embedding_end = space_end + embedding_bytes
+    if embedding_end > len(raw) or embedding_bytes % 4:
+        raise DataError(
+            f"value of {len(raw)} bytes; its header asks for {embedding_end} "
+            f"with an embedding of {embedding_bytes}"
+        )
+    try:
+        space = raw[_HEADER.size : space_end].decode() or None
+    except UnicodeDecodeError as error:
+        raise DataError(f"name of the embedding space is not text: {error}") from error
+    embedding = np.frombuffer(raw, "<f4", embedding_bytes // 4, space_end) if embedding_bytes else None
+    return StoredCustomer(decode_state(raw[embedding_end:]), version, space, embedding)
+
+
+class RedisStore:
+    """See the module."""
+
+    def __init__(self, client: redis.asyncio.Redis, settings: RedisSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._prefix = f"{settings.prefix}:customer:"
+        self._sha: str | None = None
+
+    async def load(self, customer_ids: Sequence[str]) -> list[StoredCustomer | None]:
+        """See StateStore.
+
+        Raises:
+            StoreUnavailable: no answer in time.
+            DataError: a value is not one of this store; says whose.
+        """
+        if not customer_ids:
+            return []
+        with store_errors(self._settings):
+            keys = [self._prefix + customer_id for customer_id in customer_ids]
+            values = cast(list[bytes | None], await self._client.mget(keys))
+        loaded: list[StoredCustomer | None] = []
+        for customer_id, raw in zip(customer_ids, values, strict=True):
+            try:
+                loaded.append(None if raw is None else unpack(raw))
+            except DataError as error:
+                raise DataError(f"stored state of customer {customer_id!r}: {error}") from error
+        return loaded
+
+    async def save(self, updates: Sequence[StoredCustomer]) -> list[bool]:
+        """See StateStore.
+
+        Raises:
+            StoreUnavailable: no answer in time; some of the values may have been written.
+        """
+        if not updates:
+            return []
+        if self._sha is None:
+            await self._load_script()
+        results = await self._run(updates)
+        if any(isinstance(result, NoScriptError) for result in results):  # the server was restarted
+            await self._load_script()
+            retried = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
+            for i, result in zip(retried, await self._run([updates[i] for i in retried]), strict=True):
+                results[i] = result
+        for result in results:
+            if isinstance(result, ResponseError):
+                with store_errors(self._settings):
+                    raise result
+            if isinstance(result, RedisError):
+                raise StoreUnavailable(f"the server refused a write: {result}")
+        return [result == 1 for result in results]
+
+    async def _load_script(self) -> None:
+        with store_errors(self._settings):
+            self._sha = await self._client.script_load(_SAVE)
+
+    async def _run(self, updates: Sequence[StoredCustomer]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for update in updates:
+            pipeline.execute_command(
+                "EVALSHA",
+                self._sha,
+                1,
+                self._prefix + update.state.customer_id,
+                _VERSION.pack(update.version),
+                pack(update, update.version + 1),
+            )
+        with store_errors(self._settings):
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+            return results
+
+    async def customer_ids(self, limit: int) -> list[str]:
+        found: set[str] = set()
+        start = len(self._prefix)
+        with store_errors(self._settings):
+            async for key in self._client.scan_iter(match=f"{self._prefix}*", count=1_000):
+                found.add(key.decode()[start:])
+                if len(found) >= limit:
+                    break
+        return sorted(found)
+
+    async def ping(self) -> None:
+        with store_errors(self._settings):
+            await self._client.ping()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+async def open_store(settings: RedisSettings) -> StateStore:
+    """The store that `redis.url` names: `memory://` in this process, else a server that has answered.
+
+    Raises:
+        ConfigurationError: the URL names no server. StoreUnavailable: it does not answer.
+    """
+    if settings.url.startswith("memory://"):
+        return MemoryStore()
+    return RedisStore(await connect(settings), settings)
