@@ -270,7 +270,7 @@ class Registry:
 def _check_channel(channel: str) -> str:
     if not _CHANNEL.fullmatch(channel):
         raise BundleError(
-            f"{channel!r} is not a channel name; use a-z, 0-9, '.', '_', '-'; at most 64, a letter or digit first"
+            f"{channel!r} is not a channel name; use up to 64 of a-z, 0-9, '.', '_', '-', no sign first"
         )
     return channel
 

@@ -19,6 +19,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -75,10 +76,6 @@ def _redis_url(url: str) -> str:
 
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
-
-
-def _upper(level: object) -> object:
-    return level.upper() if isinstance(level, str) else level
 
 
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
@@ -161,16 +158,10 @@ class ClockSettings(Section):
 class LogSettings(Section):
     """How much is logged."""
 
-    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field()] = "INFO"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _any_case(cls, given: Any) -> Any:
-        return (
-            {**given, "level": _upper(given["level"])}
-            if isinstance(given, dict) and "level" in given
-            else given
-        )
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(lambda given: given.upper() if isinstance(given, str) else given),
+    ] = "INFO"
 
 
 class Settings(BaseSettings):
@@ -312,8 +303,9 @@ def _problems(error: ValidationError, env: Mapping[str, str], path: Path | None)
     lines = []
     for problem in error.errors(include_url=False, include_context=False):
         key = ".".join(str(part) for part in problem["loc"][:2])
-        place = env_name(key) if env.get(env_name(key)) else f"{key} in {path}" if path else key
-        value = problem["input"]
+        from_env = env.get(env_name(key))
+        place = env_name(key) if from_env else f"{key} in {path}" if path else key
+        value = from_env or problem["input"]
         shown = f" = {mask_secrets(repr(value))}" if isinstance(value, str | int | float) else ""
         lines.append(f"{place}{shown}: {problem['msg'].removeprefix('Value error, ')}")
     return lines

@@ -1,0 +1,218 @@
+"""Settings: environment over file over defaults, and nothing misspelt is silently ignored."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from infra.errors import ConfigurationError
+from infra.settings import Settings, env_name, known_keys, load_settings, mask_secrets
+
+EXAMPLE = Path(__file__).parents[2] / "infra" / "modiste.example.toml"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No modiste.toml of the checkout takes part."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    section, _, leaf = key.partition(".")
+    held = getattr(settings, section)
+    return getattr(held, leaf) if leaf else held
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    settings = load_settings({})
+    assert settings == Settings()
+    assert (settings.kafka.url, settings.redis.url, settings.http.port) == (
+        "embedded://",
+        "embedded://",
+        8000,
+    )
+    assert settings.registry.url == "file://.modiste/registry"
+    assert settings.data_dir == Path(".modiste")
+
+
+def test_environment_wins_over_file_wins_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text('data_dir = "here"\n[http]\nport = 81\nhost = "file"\n')
+    settings = load_settings({"MODISTE_HTTP__PORT": "82"}, file)
+    assert (settings.http.port, settings.http.host, settings.data_dir) == (82, "file", Path("here"))
+    assert settings.kafka.partitions == 4
+
+
+def test_the_file_is_the_one_named_or_the_one_here(tmp_path: Path) -> None:
+    (tmp_path / "modiste.toml").write_text("[http]\nport = 1\n")
+    (tmp_path / "other.toml").write_text("[http]\nport = 2\n")
+    assert load_settings({}).http.port == 1
+    assert load_settings({"MODISTE_CONFIG": "other.toml"}).http.port == 2
+    assert load_settings({"MODISTE_CONFIG": "other.toml"}, Path("modiste.toml")).http.port == 1
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_every_setting_can_come_from_the_environment(key: str) -> None:
+    given = {
+        "clock.origin": "2017-12-24T00:00:00Z",
+        "clock.started_at": "5",
+        "clock.speed": "2",
+        "log.level": "debug",
+    }
+    samples = {
+        "url": "redis://h:1",
+        "data_dir": "d",
+        "host": "::1",
+        "group": "g",
+        "prefix": "p",
+        "channel": "c",
+    }
+    value = given.get(key) or samples.get(key.rpartition(".")[2], "7")
+    env = {env_name(key): "kafka://h:1" if key == "kafka.url" else value}
+    if key.startswith("clock."):
+        env |= {env_name(name): given[name] for name in ("clock.origin", "clock.started_at")}
+    assert value_of(load_settings(env), key) != value_of(Settings(), key)
+
+
+def test_an_empty_variable_counts_as_not_given() -> None:
+    assert load_settings({"MODISTE_HTTP__PORT": "", "MODISTE_CONFIG": ""}).http.port == 8000
+
+
+def test_times_are_utc() -> None:
+    env = {"MODISTE_CLOCK__ORIGIN": "2017-12-24T01:00:00+01:00", "MODISTE_CLOCK__STARTED_AT": "5"}
+    origin = load_settings(env).clock.origin
+    assert origin == datetime(2017, 12, 24, tzinfo=UTC)
+    assert origin is not None and origin.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MODISTE_KAFKKA__URL", "MODISTE_KAFKA__URL"),  # an unknown section, which the library lets pass
+        ("MODISTE_KAFKA__ULR", "MODISTE_KAFKA__URL"),
+        ("MODISTE_KAFKA_URL", "MODISTE_KAFKA__URL"),
+        ("modiste_redis__url", "MODISTE_REDIS__URL"),
+        ("MODISTE_CONFG", "MODISTE_CONFIG"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_known(name: str, nearest: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"unknown environment variable {name}; did you mean {nearest}\?"
+    ):
+        load_settings({name: "kafka://h:1"})
+
+
+def test_other_programs_variables_are_none_of_our_business() -> None:
+    assert load_settings({"KAFKA_HOME": "/k", "MODIST": "x", "PATH": "/bin"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[kafka]\nulr = 'x'", "unknown key kafka.ulr; did you mean kafka.url?"),
+        ("[kafkka]\nurl = 'x'", "unknown key kafkka.url; did you mean kafka.url?"),
+        ("[kafkka]", "unknown section [kafkka]; did you mean kafka?"),
+        ("kafka = 'x'", "kafka is a section; write [kafka]"),
+        ("[kafka.url]\nx = 1", "kafka.url in "),
+        ("port = 1", "unknown key port"),
+        ("[kafka", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as caught:
+        load_settings({}, file)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_a_named_file_must_exist() -> None:
+    with pytest.raises(ConfigurationError, match=r"settings file no\.toml cannot be read: No such file"):
+        load_settings({"MODISTE_CONFIG": "no.toml"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MODISTE_KAFKA__URL", "localhost:9092", "must begin with one of embedded://, kafka://"),
+        ("MODISTE_KAFKA__URL", "kafka://localhost", "'localhost' is not host:port"),
+        ("MODISTE_KAFKA__URL", "kafka://a:1,b:99999", "'b:99999' is not host:port"),
+        ("MODISTE_REDIS__URL", "http://h", "must begin with one of embedded://, redis://, rediss://"),
+        ("MODISTE_REDIS__TIMEOUT_MS", "-1", "greater than or equal to 1"),
+        ("MODISTE_HTTP__PORT", "70000", "less than or equal to 65535"),
+        ("MODISTE_KAFKA__PARTITIONS", "four", "valid integer"),
+        ("MODISTE_LOG__LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("MODISTE_CLOCK__STARTED_AT", "5", "give both or neither"),
+        ("MODISTE_CLOCK__SPEED", "2", "speed needs origin"),
+        ("MODISTE_CLOCK__SPEED", "nan", "finite"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name_with_what_is_allowed(name: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({name: value})
+    assert message in str(caught.value)
+    if "CLOCK" not in name:
+        assert str(caught.value).startswith(f"{name} = '{value}': ")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({"MODISTE_HTTP__PORT": "x", "MODISTE_KAFKA__PARTITIONS": "0"})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_tree_is_frozen() -> None:
+    settings = load_settings({})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.http.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("redis://u:s3cret@h:1/0", "redis://u:***@h:1/0"),
+        ("redis://:p@ss/w@h:1", "redis://:***@h:1"),
+        ("redis://token@h:1", "redis://***@h:1"),
+        ("redis://h:1?db=1&password=s3cret&x=1", "redis://h:1?db=1&password=***&x=1"),
+        ("kafka://a:1,b:2", "kafka://a:1,b:2"),
+        ("from redis://u:one@h to redis://u:two@h", "from redis://u:***@h to redis://u:***@h"),
+    ],
+)
+def test_secrets_are_masked(given: str, shown: str) -> None:
+    assert mask_secrets(given) == shown
+
+
+def test_a_secret_shows_neither_in_the_tree_nor_in_an_error() -> None:
+    settings = load_settings({"MODISTE_REDIS__URL": "redis://u:s3cret@h:1"})
+    assert "s3cret" not in repr(settings) + str(settings.shown())
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({"MODISTE_REDIS__URL": "reddis://u:s3cret@h:1"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_example_file_holds_every_key_with_its_default_and_a_comment() -> None:
+    text = EXAMPLE.read_text()
+    assert load_settings({}, EXAMPLE) == Settings()
+    # The settings that are off by default stand there as comments.
+    whole = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
+    keys = [f"{name}.{leaf}" for name, held in whole.items() if isinstance(held, dict) for leaf in held]
+    assert sorted([*keys, "data_dir"]) == sorted(known_keys())
+    written = tomllib.loads(text)
+    off = {key for key in known_keys() if value_of(Settings(), key) is None}
+    active = {f"{name}.{leaf}" for name, held in written.items() if isinstance(held, dict) for leaf in held}
+    assert set(keys) - active == off
+    lines = text.splitlines()
+    uncommented = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r"[a-z_]+ = ", line) and not before.startswith("#")
+    ]
+    assert uncommented == []
