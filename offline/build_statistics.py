@@ -1,0 +1,144 @@
+"""Items and their statistics as they stood at a cut; everything from events strictly before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from offline.histories import Histories
+from serving.items import ATTRIBUTES, ItemTable
+from serving.statistics import ALL, ItemStatistics
+from streams.encoder import MICROS_A_DAY
+from streams.events import PURCHASE
+
+TOP = 1_000
+NEVER_SOLD = 1_000.0
+SMOOTHING = 200.0  # lines of everybody's taste mixed into a segment's
+REPEAT_PRIOR = (0.1, 5.0)  # share, buyers: an article with few buyers is taken for an ordinary one
+
+
+def build_items(articles: pa.Table, histories: Histories, cut: int) -> pa.Table:
+    """The bundle's items table: attributes, and the price the shop asks (else the median paid in 91 days before the cut)."""
+    ids = articles["article_id"].to_pylist()
+    asked = np.asarray(articles["price"].cast(pa.float64()).to_numpy(), np.float64)
+    before = (histories.occurred_at < cut) & (histories.occurred_at >= cut - 91 * MICROS_A_DAY)
+    each = histories.prices[before] / np.maximum(histories.quantities[before], 1)
+    paid = _median_by(histories.articles[before], each, len(histories.article_ids))
+    place = {article: row for row, article in enumerate(histories.article_ids.tolist())}
+    habit = np.array([paid[place[i]] if i in place else np.nan for i in ids])
+    price = np.where(np.isnan(asked), habit, asked).astype(np.float32)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "article_id": articles["article_id"],
+        "title": articles["title"],
+    }
+    columns |= {name: articles[name] for name in ATTRIBUTES}
+    columns["price"] = pa.array(price, from_pandas=True)
+    return pa.table(columns)
+
+
+def item_column(histories: Histories, items: ItemTable) -> npt.NDArray[np.int64]:
+    """item_idx of every event of the histories, -1 for an article that is not among the items; int64[n]."""
+    place = np.array([items.index.get(article, -1) for article in histories.article_ids.tolist()], np.int64)
+    return place[histories.articles] if len(place) else np.empty(0, np.int64)
+
+
+def build_statistics(
+    histories: Histories, items: ItemTable, segments: dict[str, str], cut: int
+) -> ItemStatistics:
+    """Count what was sold strictly before `cut` (microseconds)."""
+    n = len(items)
+    column = item_column(histories, items)
+    use = (histories.occurred_at < cut) & (histories.types == PURCHASE) & (column >= 0)
+    item = column[use]
+    age = (cut - histories.occurred_at[use]) / MICROS_A_DAY
+    customer = histories.customer_rows[use]
+
+    def sold(days: float) -> npt.NDArray[np.float32]:
+        return np.bincount(item[age <= days], minlength=n).astype(np.float32)
+
+    last = np.full(n, NEVER_SOLD)
+    np.minimum.at(last, item, age)
+    recent = age <= 91
+    pairs = np.unique(customer[recent] * n + item[recent])
+    buyers = np.bincount(pairs % n, minlength=n).astype(np.float32)
+    repeat_rate, interval = _repeats(customer, item, age, n)
+    names = [ALL, *sorted(set(segments.values()))]
+    share, top = _segments(histories, names, segments, (customer, item, age), n)
+    return ItemStatistics(
+        segments=names,
+        sold_7d=sold(7),
+        sold_28d=sold(28),
+        sold_91d=sold(91),
+        buyers_91d=buyers,
+        repeat_rate=repeat_rate,
+        interval=interval,
+        last_sold=last.astype(np.float32),
+        segment_share=share,
+        top=top,
+    )
+
+
+def _repeats(
+    customer: npt.NDArray[np.int64], item: npt.NDArray[np.int64], age: npt.NDArray[np.float64], n: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Share of an article's buyers who bought it on another occasion, and the mean days between occasions."""
+    order = np.lexsort((-age, item, customer))
+    pair = (customer * n + item)[order]
+    age = age[order]
+    article = item[order]
+    same = pair[1:] == pair[:-1]
+    gap = age[:-1] - age[1:]
+    again = same & (gap > 0)
+    repeated_pairs = np.unique(pair[1:][again])
+    buyers = np.bincount(np.unique(pair) % n, minlength=n)
+    repeaters = np.bincount(repeated_pairs % n, minlength=n)
+    prior, weight = REPEAT_PRIOR
+    rate = (repeaters + prior * weight) / (buyers + weight)
+    total = np.bincount(article[1:][again], weights=gap[again], minlength=n)
+    times = np.bincount(article[1:][again], minlength=n)
+    interval = np.where(times > 0, total / np.maximum(times, 1), np.nan)
+    return rate.astype(np.float32), interval.astype(np.float32)
+
+
+def _segments(
+    histories: Histories,
+    names: list[str],
+    segments: dict[str, str],
+    events: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]],
+    n: int,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    customer, item, age = events
+    code = {name: row for row, name in enumerate(names)}
+    of_customer = np.array([code.get(segments.get(c, ALL), 0) for c in histories.customers], np.int64)
+    segment = of_customer[customer] if len(customer) else customer
+    month = age <= 28
+    week_counts = np.bincount(item[age <= 7], minlength=n).astype(np.float64)
+    everybody = np.bincount(item[month], minlength=n).astype(np.float64)
+    base = everybody / max(everybody.sum(), 1)
+    share = np.zeros((len(names), n), np.float32)
+    top = np.zeros((len(names), min(TOP, n)), np.int64)
+    for row in range(len(names)):
+        mine = month if row == 0 else month & (segment == row)
+        counts = np.bincount(item[mine], minlength=n)
+        share[row] = (counts + SMOOTHING * base) / (counts.sum() + SMOOTHING)
+        # Everybody's list is the plain count of a week; a segment is too small for that and leans on its month's lift.
+        score = week_counts if row == 0 else week_counts * share[row] / np.maximum(share[0], 1e-12)
+        top[row] = np.argsort(-(score + everybody * 1e-6), kind="stable")[: top.shape[1]]
+    return share, top
+
+
+def _median_by(
+    group: npt.NDArray[np.int32], values: npt.NDArray[np.float32], n: int
+) -> npt.NDArray[np.float64]:
+    """Median of the finite values of each group, nan where there are none; float64[n]."""
+    finite = ~np.isnan(values)
+    group, values = group[finite], values[finite]
+    order = np.lexsort((values, group))
+    group, values = group[order], values[order]
+    starts = np.searchsorted(group, np.arange(n))
+    ends = np.searchsorted(group, np.arange(n), side="right")
+    out = np.full(n, np.nan)
+    some = ends > starts
+    out[some] = values[(starts[some] + ends[some] - 1) // 2]
+    return out

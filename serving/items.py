@@ -1,0 +1,82 @@
+"""The articles of one bundle: outside ids, row numbers, attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.errors import BundleError
+
+ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")
+COLUMNS = ("article_id", "title", *ATTRIBUTES, "price")
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """Row number = item_idx.
+
+    index: article_id -> item_idx · codes: attribute -> int32[n], -1 where missing · labels: attribute -> names by code ·
+    prices: float32[n], nan where unknown.
+    """
+
+    article_ids: list[str]
+    index: dict[str, int]
+    titles: list[str]
+    codes: dict[str, npt.NDArray[np.int32]]
+    labels: dict[str, list[str]]
+    prices: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.article_ids)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> ItemTable:
+        """Build from columns article_id, title, the ATTRIBUTES, price.
+
+        Raises:
+            BundleError: a column is missing or an article_id stands twice.
+        """
+        missing = [name for name in COLUMNS if name not in table.column_names]
+        if missing:
+            raise BundleError(
+                f"items table lacks {', '.join(missing)}; it has {', '.join(table.column_names)}"
+            )
+        article_ids = table["article_id"].to_pylist()
+        index = {article_id: row for row, article_id in enumerate(article_ids)}
+        if len(index) != len(article_ids):
+            raise BundleError(f"items table names {len(article_ids) - len(index)} articles twice")
+        codes, labels = {}, {}
+        for name in ATTRIBUTES:
+            column = table[name].combine_chunks().dictionary_encode()
+            labels[name] = column.dictionary.to_pylist()
+            codes[name] = np.asarray(column.indices.fill_null(-1), np.int32)
+        prices = np.asarray(table["price"].cast(pa.float32()).to_numpy(), np.float32)
+        titles = [title or "" for title in table["title"].to_pylist()]
+        return cls(article_ids, index, titles, codes, labels, prices)
+
+    def label(self, attribute: str, item_idx: int) -> str | None:
+        code = int(self.codes[attribute][item_idx])
+        return None if code < 0 else self.labels[attribute][code]
+
+    def describe(self, article_id: str) -> dict[str, str | float | None]:
+        """What a page shows of an article; an unknown one has only its id."""
+        item = self.index.get(article_id)
+        if item is None:
+            return {
+                "article_id": article_id,
+                "title": None,
+                "category": None,
+                "department": None,
+                "price": None,
+            }
+        price = float(self.prices[item])
+        return {
+            "article_id": article_id,
+            "title": self.titles[item] or None,
+            "category": self.label("category", item),
+            "department": self.label("department", item),
+            "price": None if np.isnan(price) else round(price, 2),
+        }

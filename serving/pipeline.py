@@ -1,0 +1,233 @@
+"""Request -> answer: state, query vector, retrieval, filters, features, ranking, order. The only pipeline there is:
+the responder, the HTTP gateway, the batch command and the evaluation all call it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.clock import Clock
+from infra.errors import InvalidMessage
+from serving.filters import allowed, check_filters
+from serving.history import history_of
+from serving.messages import Item, RecommendationRequest, Recommendations, RequestError
+from serving.reranking import order
+from serving.retrieval.candidates import CandidateSet, Floats, Ints, Query, Source, merge
+from serving.runtime import Catalog, Runtime
+from streams.events import from_micros, to_micros
+from streams.state import CustomerState
+from streams.store import StoredCustomer
+
+logger = logging.getLogger(__name__)
+
+# Candidates asked of each source for the ranker. Chosen on Complete Journey: more repurchase than anything else,
+# because four of five purchases of a week are repurchases.
+DEPTH = {"repurchase": 150, "popular": 60, "two_tower": 100}
+ORDER_ONLY_DEPTH = 1_000  # a strategy of one source may be asked for many, and filters may drop most of them
+
+Trace = list[dict[str, str | int | float]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prepared:
+    """A request with what is known of its customer."""
+
+    request: RecommendationRequest
+    query: Query
+    cold: bool
+    as_of: int | None
+
+
+class Pipeline:
+    """Answers requests from one bundle. Thread-safe; holds no state of its own."""
+
+    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+        self.runtime = runtime
+        self._catalog = runtime.catalog
+        self._sources = {source.name: source for source in runtime.catalog.sources}
+        self._clock = clock
+
+    def recommend(
+        self,
+        requests: Sequence[RecommendationRequest],
+        customers: Sequence[StoredCustomer | None],
+        *,
+        degraded: Sequence[str] = (),
+    ) -> list[Recommendations]:
+        """One answer a request, in order; a refused request is answered with its error.
+
+        Args:
+            customers: what the store knows of each request's customer, None if nothing.
+            degraded: reasons known to the caller (the store did not answer, say).
+        """
+        now = to_micros(self._clock.now())
+        states = [None if customer is None else customer.state for customer in customers]
+        vectors = query_vectors(self._catalog, states, customers)
+        prepared = [
+            Prepared(request, query, not len(query.history), None if state is None else state.as_of)
+            for request, state, query in zip(
+                requests, states, self._queries(requests, states, vectors, now), strict=True
+            )
+        ]
+        # One search for the whole batch; the other sources cost microseconds a customer.
+        found = self._retrieve([p for p in prepared if p.request.strategy == "full"])
+        return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
+
+    def _queries(
+        self,
+        requests: Sequence[RecommendationRequest],
+        states: Sequence[CustomerState | None],
+        vectors: Floats,
+        now: int,
+    ) -> list[Query]:
+        queries = []
+        for request, state, vector in zip(requests, states, vectors, strict=True):
+            segment = self._catalog.segments.get(request.customer_id) or request.context.get("segment")
+            queries.append(
+                Query(
+                    history_of(state, self._catalog.items.index, now),
+                    vector,
+                    self._catalog.statistics.segment_of(segment),
+                )
+            )
+        return queries
+
+    def _retrieve(self, prepared: Sequence[Prepared]) -> dict[int, CandidateSet]:
+        sets = retrieve(list(self._sources.values()), [p.query for p in prepared])
+        return {id(p): candidates for p, candidates in zip(prepared, sets, strict=True)}
+
+    def _answer(self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]) -> Recommendations:
+        request = prepared.request
+        try:
+            check_filters(request)
+            return self._compose(prepared, found, degraded)
+        except InvalidMessage as error:
+            return Recommendations(
+                request_id=request.request_id,
+                customer_id=request.customer_id,
+                bundle_id=self.runtime.bundle_id,
+                strategy=request.strategy,
+                error=RequestError(code="invalid_request", message=str(error)),
+            )
+
+    def _compose(
+        self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]
+    ) -> Recommendations:
+        request, query = prepared.request, prepared.query
+        trace: Trace = []
+        cold = prepared.cold
+        if found is None:
+            found = self._single(request.strategy, query)
+        candidates = self._filtered(prepared, found, trace)
+        if request.strategy == "full" and not cold:
+            scores = self._scores(query, candidates, degraded, trace)
+        else:
+            # A cold customer gets what is popular, unranked: the ranker never learned from customers without a past.
+            scores = _retrieval_order(candidates, prefer="popular")
+        best = order(scores, candidates.item_idx, request.k)
+        items = [
+            Item(
+                article_id=self._catalog.items.article_ids[int(candidates.item_idx[place])],
+                rank=rank,
+                score=float(scores[place]),
+                source=candidates.found_by(int(place)),
+            )
+            for rank, place in enumerate(best.tolist(), start=1)
+        ]
+        if len(items) < request.k:
+            items += self._fill(prepared, candidates.item_idx[best], items[-1].score if items else 0.0)
+        return Recommendations(
+            request_id=request.request_id,
+            customer_id=request.customer_id,
+            items=items,
+            bundle_id=self.runtime.bundle_id,
+            strategy=request.strategy,
+            cold_start=cold,
+            degraded=degraded,
+            as_of=None if prepared.as_of is None else from_micros(prepared.as_of),
+            trace=trace if request.explain else [],
+        )
+
+    def _single(self, strategy: str, query: Query) -> CandidateSet:
+        source = self._sources[strategy]
+        return merge([source.name], source.retrieve([query], ORDER_ONLY_DEPTH))
+
+    def _filtered(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
+        keep = allowed(prepared.request, self._catalog.items, prepared.query.history, found.item_idx)
+        trace.append({"stage": "retrieval", "candidates": len(found)})
+        trace.append({"stage": "filters", "kept": int(keep.sum()), "dropped": int((~keep).sum())})
+        return found.keep(keep)
+
+    def _scores(self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace) -> Floats:
+        started = time.perf_counter()
+        try:
+            scores = self.runtime.ranker.score(self._catalog.features.build(query, candidates))[:, 0]
+        except Exception:
+            logger.exception("ranker failed; answering in retrieval order")
+            degraded.append("ranker_failed")
+            return _retrieval_order(candidates, prefer="repurchase")
+        trace.append(
+            {
+                "stage": "ranking",
+                "scored": len(candidates),
+                "ms": round((time.perf_counter() - started) * 1e3, 3),
+            }
+        )
+        return np.asarray(scores, np.float32)
+
+    def _fill(self, prepared: Prepared, chosen: Ints, floor: float) -> list[Item]:
+        """Popular articles that pass the filters, to make up `k`, scored below everything that was ranked."""
+        request, query = prepared.request, prepared.query
+        (popular, _), *_ = self._sources["popular"].retrieve([query], ORDER_ONLY_DEPTH)
+        rows = popular[~np.isin(popular, chosen)]
+        rows = rows[allowed(request, self._catalog.items, query.history, rows)][: request.k - len(chosen)]
+        ids = self._catalog.items.article_ids
+        return [
+            Item(article_id=ids[row], rank=len(chosen) + n, score=floor - n * 1e-6, source="popular")
+            for n, row in enumerate(rows.tolist(), start=1)
+        ]
+
+
+def retrieve(sources: Sequence[Source], queries: Sequence[Query]) -> list[CandidateSet]:
+    """All sources at their DEPTH, merged by customer. Ranking training calls this too."""
+    if not queries:
+        return []
+    by_source = [source.retrieve(queries, DEPTH[source.name]) for source in sources]
+    names = [source.name for source in sources]
+    return [merge(names, found) for found in zip(*by_source, strict=True)]
+
+
+def query_vectors(
+    catalog: Catalog, states: Sequence[CustomerState | None], customers: Sequence[StoredCustomer | None]
+) -> Floats:
+    """float32[n, d]: the stored embedding where it is of this bundle's space, else encoded from state; zero if unknown."""
+    vectors = np.zeros((len(states), catalog.encoder.dim), np.float32)
+    missing = []
+    for row, (state, customer) in enumerate(zip(states, customers, strict=True)):
+        if (
+            customer is not None
+            and customer.embedding is not None
+            and customer.space == catalog.encoder.space
+        ):
+            vectors[row] = customer.embedding
+        elif state is not None and len(state):
+            missing.append(row)
+    if missing:
+        vectors[missing] = catalog.encoder.encode(
+            [state for r in missing if (state := states[r]) is not None]
+        )
+    return vectors
+
+
+def _retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:
+    """Scores that keep the order of the sources: the preferred first, each by its own rank."""
+    total = np.zeros(len(candidates), np.float32)
+    for s, name in enumerate(candidates.sources):
+        weight = 10.0 if name == prefer else 1.0
+        total += np.float32(weight) / (1.0 + candidates.ranks[:, s])
+    return total

@@ -1,0 +1,70 @@
+"""What retrieval hands on: rows, and for each source its score and rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.history import History
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+UNRANKED = 10_000
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Query:
+    """What a source may look at: the customer's past, vector (zero if none) and segment row."""
+
+    history: History
+    vector: Floats
+    segment: int
+
+
+class Source(Protocol):
+    """Finds articles. Rows best first, no row twice, at most k."""
+
+    name: str
+
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CandidateSet:
+    """item_idx: int64[C], no row twice · scores: float32[C, S], 0 where a source did not find it ·
+    ranks: float32[C, S] from 0, UNRANKED where a source did not find it. S in the order of `sources`."""
+
+    sources: tuple[str, ...]
+    item_idx: Ints
+    scores: Floats
+    ranks: Floats
+
+    def __len__(self) -> int:
+        return len(self.item_idx)
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> CandidateSet:
+        return CandidateSet(self.sources, self.item_idx[mask], self.scores[mask], self.ranks[mask])
+
+    def found_by(self, row: int) -> str:
+        """Names of the sources that found a candidate, best rank first, joined by '+'."""
+        order = np.argsort(self.ranks[row], kind="stable")
+        return "+".join(self.sources[s] for s in order if self.ranks[row, s] < UNRANKED)
+
+
+def merge(sources: Sequence[str], found: Sequence[tuple[Ints, Floats]]) -> CandidateSet:
+    """Union of what the sources found, in order of first appearance source by source."""
+    rows = np.concatenate([items for items, _ in found]) if found else np.empty(0, np.int64)
+    unique, first = np.unique(rows, return_index=True)
+    item_idx = rows[np.sort(first)]
+    position = np.argsort(np.argsort(first))  # sorted value -> place in order of appearance
+    scores = np.zeros((len(item_idx), len(sources)), np.float32)
+    ranks = np.full((len(item_idx), len(sources)), UNRANKED, np.float32)
+    for s, (items, values) in enumerate(found):
+        places = position[np.searchsorted(unique, items)]
+        scores[places, s] = values
+        ranks[places, s] = np.arange(len(items))
+    return CandidateSet(tuple(sources), item_idx, scores, ranks)

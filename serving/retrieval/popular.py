@@ -1,0 +1,23 @@
+"""Most sold in the week before the cut, in the customer's segment where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serving.retrieval.candidates import Floats, Ints, Query
+from serving.statistics import ItemStatistics
+
+
+class Popular:
+    name = "popular"
+
+    def __init__(self, statistics: ItemStatistics) -> None:
+        self._statistics = statistics
+
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]:
+        statistics = self._statistics
+        found = []
+        for query in queries:
+            rows = statistics.top[query.segment, :k]
+            found.append((rows, statistics.segment_share[query.segment, rows]))
+        return found

@@ -1,0 +1,68 @@
+"""What the shop as a whole did up to a cut: popularity, by segment too, repurchase habits and prices of each article.
+
+Built offline from the event log (strictly before the cut), stored in the bundle, read by the popular source and the
+features. Live customer state is never mixed in, so a bundle's statistics are as old as its `trained_through`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.errors import BundleError
+
+Floats = npt.NDArray[np.float32]
+ALL = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class ItemStatistics:
+    """Arrays over item_idx (n items), S segments; segment 0 is everybody.
+
+    sold_7d, sold_28d, sold_91d: float32[n] purchase lines before the cut · buyers_91d: float32[n] distinct customers ·
+    repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days between two
+    purchases of it by one customer, nan if never repeated · last_sold: float32[n] days before the cut ·
+    segment_share: float32[S, n] share of the segment's lines in 28 days, smoothed to everybody's ·
+    top: int64[S, K] most sold in 7 days by segment, backed by everybody's.
+    """
+
+    segments: list[str]
+    sold_7d: Floats
+    sold_28d: Floats
+    sold_91d: Floats
+    buyers_91d: Floats
+    repeat_rate: Floats
+    interval: Floats
+    last_sold: Floats
+    segment_share: Floats
+    top: npt.NDArray[np.int64]
+
+    def segment_of(self, name: str | None) -> int:
+        """Row of a segment; everybody for an unknown one."""
+        return self.segments.index(name) if name in self.segments else 0
+
+    def save(self, path: Path) -> None:
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segments"}
+        np.savez(path, segments=np.array(self.segments, dtype=np.str_), **arrays)
+
+    @classmethod
+    def load(cls, path: Path, n_items: int) -> ItemStatistics:
+        """Read with pickle off.
+
+        Raises:
+            BundleError: an array is missing or not of `n_items`.
+        """
+        with np.load(path, allow_pickle=False) as stored:
+            missing = [f.name for f in fields(cls) if f.name not in stored.files]
+            if missing:
+                raise BundleError(f"{path.name} lacks {', '.join(missing)}")
+            values = {f.name: stored[f.name] for f in fields(cls)}
+        segments = [str(name) for name in values.pop("segments")]
+        if values["sold_7d"].shape != (n_items,):
+            raise BundleError(
+                f"{path.name} counts {values['sold_7d'].shape[0]} items, items.parquet {n_items}"
+            )
+        return cls(segments=segments, **values)

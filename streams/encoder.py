@@ -1,0 +1,122 @@
+"""Customer state -> arrays -> embedding: the query encoder's input contract and its ONNX runner.
+
+The worker (live), serving (on a miss) and retrieval training all build their input here, so a vector can never depend on
+who computed it. Gaps are measured from the customer's own newest event, not from the present: the embedding is a pure
+function of the state and stays valid until the state changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pyarrow.parquet as pq
+
+from infra.bundle import Bundle
+from infra.errors import BundleError
+from streams.state import CustomerState
+
+SEQUENCE_LENGTH = 64
+MICROS_A_DAY = 86_400_000_000.0
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EncoderInput:
+    """item_idx: int64[B, L] row numbers, newest last, 0 where masked · gaps: float32[B, L] log1p of days before the
+    customer's newest event · mask: float32[B, L], 1 where there is an article."""
+
+    item_idx: npt.NDArray[np.int64]
+    gaps: Floats
+    mask: Floats
+
+
+def encoder_input(states: Sequence[CustomerState], index: Mapping[str, int]) -> EncoderInput:
+    """The last SEQUENCE_LENGTH events whose article the bundle knows, right-aligned.
+
+    Args:
+        index: article_id -> item_idx of one bundle; unknown articles are skipped.
+    """
+    shape = (len(states), SEQUENCE_LENGTH)
+    item_idx = np.zeros(shape, np.int64)
+    gaps = np.zeros(shape, np.float32)
+    mask = np.zeros(shape, np.float32)
+    for row, state in enumerate(states):
+        found: list[int] = []
+        positions: list[int] = []
+        for position in range(len(state) - 1, -1, -1):
+            item = index.get(state.article_ids[position])
+            if item is not None:
+                found.append(item)
+                positions.append(position)
+                if len(found) == SEQUENCE_LENGTH:
+                    break
+        if not found:
+            continue
+        newest_last = slice(SEQUENCE_LENGTH - len(found), None)
+        times = state.occurred_at[positions[::-1]]
+        item_idx[row, newest_last] = found[::-1]
+        gaps[row, newest_last] = np.log1p((times[-1] - times) / MICROS_A_DAY)
+        mask[row, newest_last] = 1.0
+    return EncoderInput(item_idx, gaps, mask)
+
+
+class QueryEncoder:
+    """Runs a bundle's query encoder. Thread-safe; one intra-op thread, since workers scale by process."""
+
+    def __init__(
+        self, session: ort.InferenceSession, item_vectors: Floats, index: Mapping[str, int], space: str
+    ) -> None:
+        self._session = session
+        self._item_vectors = item_vectors
+        self._index = index
+        self.space = space
+        self.dim = int(item_vectors.shape[1])
+
+    def encode(self, states: Sequence[CustomerState]) -> Floats:
+        """Unit rows float32[n, dim]; a zero row for a state without any article that the bundle knows."""
+        if not states:
+            return np.zeros((0, self.dim), np.float32)
+        inputs = encoder_input(states, self._index)
+        vectors = self.run(inputs)
+        vectors[inputs.mask.sum(axis=1) == 0] = 0.0
+        return vectors
+
+    def run(self, inputs: EncoderInput) -> Floats:
+        (vectors,) = self._session.run(
+            None,
+            {"items": self._item_vectors[inputs.item_idx], "gaps": inputs.gaps, "mask": inputs.mask},
+        )
+        return np.array(vectors, np.float32)
+
+
+def onnx_session(path: str) -> ort.InferenceSession:
+    """A session on one thread without spinning: processes share the cores with a broker and a store."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def load_query_encoder(bundle: Bundle) -> QueryEncoder:
+    """The encoder of one bundle.
+
+    Raises:
+        BundleError: item rows and vectors do not agree.
+    """
+    article_ids = pq.read_table(bundle.file("items.parquet"), columns=["article_id"])[
+        "article_id"
+    ].to_pylist()
+    vectors = np.load(bundle.file("item_vectors.npy"), allow_pickle=False)
+    if vectors.ndim != 2 or vectors.shape[0] != len(article_ids):
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: item_vectors.npy has shape {vectors.shape}, items.parquet {len(article_ids)} rows"
+        )
+    index = {article_id: row for row, article_id in enumerate(article_ids)}
+    session = onnx_session(str(bundle.file("query_encoder.onnx")))
+    return QueryEncoder(session, vectors.astype(np.float32, copy=False), index, bundle.bundle_id)
