@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,/^$$/s/^#[ ]\{0,1\}//p' Makefile
 
 demo: install-demo
 	@$(BIN)/modiste demo $(if $(filter-out 0,$(SMOKE)),--smoke --json)
