@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -70,7 +71,17 @@ def _kafka_url(url: str) -> str:
 
 
 def _redis_url(url: str) -> str:
-    _scheme_of(url, REDIS_SCHEMES)
+    if _scheme_of(url, REDIS_SCHEMES) in ("redis", "rediss"):
+        try:
+            parts = urlsplit(url)
+            sound = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError(
+                "write redis://[user:password@]host[:port][/db], port 1 to 65535, "
+                "signs such as '/' or '@' in a password as %2F or %40"
+            )
     return url
 
 

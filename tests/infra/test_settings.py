@@ -146,6 +146,8 @@ def test_a_named_file_must_exist() -> None:
         ("MODISTE_KAFKA__URL", "kafka://localhost", "'localhost' is not host:port"),
         ("MODISTE_KAFKA__URL", "kafka://a:1,b:99999", "'b:99999' is not host:port"),
         ("MODISTE_REDIS__URL", "http://h", "must begin with one of embedded://, redis://, rediss://"),
+        ("MODISTE_REDIS__URL", "redis://h:port/0", "port 1 to 65535"),
+        ("MODISTE_REDIS__URL", "redis://:1", "write redis://"),
         ("MODISTE_REDIS__TIMEOUT_MS", "-1", "greater than or equal to 1"),
         ("MODISTE_HTTP__PORT", "70000", "less than or equal to 65535"),
         ("MODISTE_KAFKA__PARTITIONS", "four", "valid integer"),
