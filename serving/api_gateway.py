@@ -1,0 +1,214 @@
+"""What the HTTP routes stand on: bundle, store, producer, responder and ticker, opened and closed
+together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from infra.clock import Clock
+from infra.errors import BrokerUnavailable, BundleError, Unavailable
+from serving.activity import ActivityRing
+from serving.messages import RecommendationRequest, Recommendations
+from serving.reload import Loaded, Refusal
+from serving.responder import Responder
+from streams.events import EVENT_TYPES, Event, encode_event, from_micros
+from streams.store import StateStore, StoredCustomer
+from streams.topics import TRANSACTIONS
+
+log = logging.getLogger(__name__)
+
+HISTORY_SHOWN = 50
+SAMPLE_MAX = 200
+RECONNECT_S = 1.0
+CHECK_TIMEOUT_S = 2.0
+
+Outgoing = tuple[str, bytes | None, bytes]
+Described = dict[str, str | float | None]
+
+
+class Holder(Protocol):
+    """`serving.reload.RuntimeHolder`, as far as the gateway uses it."""
+
+    @property
+    def current(self) -> Loaded: ...
+    @property
+    def refusal(self) -> Refusal | None: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Link(Protocol):
+    """A connection to the broker: `send_many` returns when all were acknowledged."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def ping(self) -> None: ...
+    async def send_many(self, messages: Sequence[Outgoing]) -> object: ...
+
+
+class PatientLink:
+    """Connects in the background and keeps trying, so that the gateway can start before the broker does."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._up = False
+        self._reason = "not connected yet"
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._connect(), name="broker-link")
+        # Usually it is there: the first request then finds the link up.
+        await asyncio.wait({self._task}, timeout=CHECK_TIMEOUT_S)
+
+    async def _connect(self) -> None:
+        while not self._up:
+            try:
+                await self._link.start()
+                self._up = True
+            except Unavailable as error:
+                self._reason = str(error)
+                log.warning("waiting for the broker: %s", error)
+                await asyncio.sleep(RECONNECT_S)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._up:
+            await self._link.stop()
+
+    def _require(self) -> None:
+        if not self._up:
+            raise BrokerUnavailable(f"the broker is not connected: {self._reason}")
+
+    async def ping(self) -> None:
+        self._require()
+        await self._link.ping()
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> None:
+        self._require()
+        await self._link.send_many(messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """All that a request handler may use."""
+
+    holder: Holder
+    store: StateStore
+    link: PatientLink
+    responder: Responder
+    activity: ActivityRing
+    clock: Clock
+
+    async def start(self) -> None:
+        await self.holder.start()
+        await self.link.start()
+        await self.activity.start()
+
+    async def stop(self) -> None:
+        await self.activity.stop()
+        await self.link.stop()
+        await self.holder.stop()
+        await self.store.close()
+
+    async def produce(self, events: Sequence[Event]) -> None:
+        """Put events on the topic; returns when the broker has them all.
+
+        Raises:
+            BrokerUnavailable: not acknowledged; sending the same events again is harmless (same event ids).
+        """
+        await self.link.send_many([(TRANSACTIONS, e.customer_id.encode(), encode_event(e)) for e in events])
+
+    async def recommend(self, request: RecommendationRequest) -> Recommendations:
+        """The responder's answer, in process. What is shown is told to the topic; a broker that is away
+        delays nothing.
+        """
+        (answer,) = await self.responder.answer([request])
+        try:
+            await self.responder.publish_impressions([answer])
+        except Unavailable as error:
+            log.warning("impression of %s not written: %s", answer.request_id, error)
+        return answer
+
+    def describe(self, article_id: str) -> Described:
+        """Title, category, department and price; only the id where the bundle in use does not know the
+        article.
+        """
+        try:
+            return self.holder.current.runtime.items.describe(article_id)
+        except BundleError:
+            return dict.fromkeys(("title", "category", "department", "price")) | {"article_id": article_id}
+
+    async def customer(self, customer_id: str, limit: int = HISTORY_SHOWN) -> dict[str, object]:
+        """What is known of a customer, newest first; an id never seen is a customer without history.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        (stored,) = await self.store.load([customer_id])
+        return {
+            "customer_id": customer_id,
+            "known": stored is not None and len(stored.state) > 0,
+            "as_of": _as_of(stored),
+            "events": len(stored.state) if stored else 0,
+            "history": self._history(stored, limit) if stored else [],
+        }
+
+    def _history(self, stored: StoredCustomer, limit: int) -> list[dict[str, object]]:
+        state = stored.state
+        rows: list[dict[str, object]] = []
+        for i in range(len(state) - 1, max(-1, len(state) - 1 - limit), -1):
+            paid = float(state.prices[i])
+            described = self.describe(state.article_ids[i])
+            rows.append(
+                {
+                    **described,
+                    "type": EVENT_TYPES[int(state.types[i])],
+                    "occurred_at": from_micros(int(state.occurred_at[i])),
+                    "price": round(paid, 2) if not math.isnan(paid) else described["price"],
+                    "quantity": int(state.quantities[i]),
+                }
+            )
+        return rows
+
+    async def checks(self) -> dict[str, str]:
+        """Each thing the gateway needs, "ok" or why not."""
+        found = {
+            "store": await _check(self.store.ping),
+            "broker": await _check(self.link.ping),
+            "bundle": "ok",
+        }
+        try:
+            bundle_id = self.holder.current.bundle_id
+            refusal = self.holder.refusal
+            if refusal is not None:
+                log.debug("bundle %s stays in use: %s", bundle_id, refusal.reason)
+        except BundleError as error:
+            found["bundle"] = str(error)
+        return found
+
+
+def _as_of(stored: StoredCustomer | None) -> datetime | None:
+    newest = stored.state.as_of if stored else None
+    return None if newest is None else from_micros(newest)
+
+
+async def _check(ping: Callable[[], Awaitable[object]]) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await ping()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_S:g} s"
+    except (Unavailable, OSError) as error:
+        return str(error) or type(error).__name__
+    return "ok"

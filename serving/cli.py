@@ -1,0 +1,123 @@
+"""`modiste serving`: answer requests from a topic, serve HTTP and the shop page, ask once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import uuid
+
+import click
+
+from infra.errors import BrokerUnavailable, PortTaken
+from infra.settings import Settings, load_settings
+from infra.telemetry import configure_logging
+from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
+
+
+@click.group()
+def serving() -> None:
+    """Answer recommendation requests."""
+
+
+@serving.command()
+def responder() -> None:
+    """Answer `recommendation-requests` on `recommendations`, until stopped."""
+    from serving.agents import build_responder
+    from streams.agents import run_app
+
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    run_app(build_responder(settings), settings.log.level)
+
+
+@serving.command()
+@click.option("--port", type=click.IntRange(0, 65_535), help="Instead of http.port; 0 picks a free one.")
+def api(port: int | None) -> None:
+    """Serve HTTP and the shop page, until stopped."""
+    import uvicorn
+
+    from serving.api import build_api
+
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    host, wanted = settings.http.host, settings.http.port if port is None else port
+    with _listen(host, wanted) as listener:
+        click.echo(f"shop: http://{host}:{listener.getsockname()[1]}/", err=True)
+        config = uvicorn.Config(
+            build_api(settings),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is started.
+
+    Raises:
+        PortTaken: someone else has it, or it is not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port} ({error.strerror}); stop what listens there, "
+            "or choose another port with --port or MODISTE_HTTP__PORT"
+        ) from error
+    return listener
+
+
+@serving.command()
+@click.option("--customer", required=True, help="Customer id.")
+@click.option("--k", type=click.IntRange(1, MAX_K), default=12, show_default=True, help="How many articles.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="full", show_default=True)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 300), default=10.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
+def request(customer: str, k: int, strategy: str, timeout_s: float, as_json: bool) -> None:
+    """Put one request on the topic and print the answer that comes back."""
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    wanted = RecommendationRequest(request_id=str(uuid.uuid4()), customer_id=customer, k=k, strategy=strategy)
+    answer = asyncio.run(_ask(settings, wanted, timeout_s))
+    _print(answer, as_json)
+    if answer.error is not None:
+        sys.exit(1)
+
+
+async def _ask(settings: Settings, wanted: RecommendationRequest, timeout_s: float) -> Recommendations:
+    from serving.subscriber import ask
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await ask(settings.kafka, wanted)
+    except TimeoutError as error:
+        raise BrokerUnavailable(
+            f"no answer to request {wanted.request_id} within {timeout_s:g} s; does `modiste serving responder` run?"
+        ) from error
+
+
+def _print(answer: Recommendations, as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(answer)))
+        return
+    if answer.error is not None:
+        click.echo(f"{answer.error.code}: {answer.error.message}", err=True)
+        return
+    notes = [f"bundle {answer.bundle_id}", f"{answer.latency_ms:.1f} ms"]
+    notes += ["cold start"] * answer.cold_start + [f"degraded: {why}" for why in answer.degraded]
+    click.echo(f"customer {answer.customer_id}: {', '.join(notes)}")
+    for item in answer.items:
+        click.echo(f"{item.rank:>3}  {item.article_id:<16} {item.score:>9.4g}  {item.source}")

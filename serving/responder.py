@@ -1,0 +1,248 @@
+"""Requests in, exactly one answer or error each out; knows nothing of Faust or HTTP.
+
+A micro-batch costs one store round trip. Whatever fails on the way (bad message, store, one request's
+ranking) becomes a degraded answer or an error on the topic, never silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from infra.clock import Clock, SystemClock
+from infra.errors import BundleNotFound, DataError, InvalidMessage, Unavailable
+from serving.impressions import encode_impression, impression_of
+from serving.messages import (
+    RecommendationRequest,
+    Recommendations,
+    RequestError,
+    encode_recommendations,
+    parse_request,
+)
+from serving.reload import Loaded
+from streams.dead_letters import encode_dead_letter
+from streams.processor import RawMessage
+from streams.store import StateStore, StoredCustomer
+from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Gives the bundle in use (`RuntimeHolder` in production)."""
+
+    @property
+    def current(self) -> Loaded: ...
+
+
+class Outlet(Protocol):
+    """Publishes (topic, key, value) triples (`infra.kafka.Producer`); returns when the broker has all of
+    them.
+    """
+
+    async def send_many(self, messages: Sequence[tuple[str, bytes | None, bytes]]) -> object: ...
+
+
+class _Given(msgspec.Struct):
+    """What can be told of a request that is not one."""
+
+    request_id: object = None
+    customer_id: object = None
+
+
+class Responder:
+    """Answers requests from the store and the bundle in use.
+
+    deadline_ms: for requests that name none. store_timeout_ms: how long a batch may wait for the store
+    before it is answered without it. `clock` dates impressions; `wall` measures waiting, which is real time
+    in a replay too.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: StateStore,
+        outlet: Outlet,
+        clock: Clock,
+        *,
+        deadline_ms: int = 1_000,
+        store_timeout_ms: int = 500,
+        wall: Clock | None = None,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._outlet = outlet
+        self._clock = clock
+        self._deadline_ms = deadline_ms
+        self._store_timeout_ms = store_timeout_ms
+        self._wall = wall or SystemClock()
+
+    async def handle(self, messages: Sequence[RawMessage]) -> list[Recommendations]:
+        """Answer one batch on the topics; returns what was published, in the order of the messages.
+
+        Raises:
+            BrokerUnavailable: an answer was not acknowledged; the batch must be handled again.
+        """
+        started = time.perf_counter()
+        requests: list[RecommendationRequest] = []
+        refused: dict[int, Recommendations] = {}
+        letters: list[tuple[str, bytes | None, bytes]] = []
+        for place, message in enumerate(messages):
+            try:
+                requests.append(parse_request(message.value or b""))
+            except InvalidMessage as error:
+                refused[place] = _refuse(message, error)
+                letters.append(
+                    (
+                        DEAD_LETTERS,
+                        message.key,
+                        encode_dead_letter(message, reason="rejected", error=str(error)),
+                    )
+                )
+        answered = iter(await self.answer(requests, started=started))
+        answers = [refused[i] if i in refused else next(answered) for i in range(len(messages))]
+        keys = [
+            message.key or answer.customer_id.encode()
+            for message, answer in zip(messages, answers, strict=True)
+        ]
+        outgoing = [
+            (RECOMMENDATIONS, key, encode_recommendations(answer))
+            for key, answer in zip(keys, answers, strict=True)
+        ]
+        await self._outlet.send_many(outgoing + letters + self._impressions(answers))
+        return answers
+
+    async def answer(
+        self, requests: Sequence[RecommendationRequest], *, started: float | None = None
+    ) -> list[Recommendations]:
+        """One answer a request, in order, published nowhere. `started`: arrival, from `time.perf_counter()`.
+
+        Never raises for a request: errors are answers with `error` set.
+        """
+        if not requests:
+            return []
+        arrived = time.perf_counter() if started is None else started
+        waited = [self._waited_ms(request) for request in requests]
+        try:
+            loaded = self._source.current
+        except BundleNotFound as error:
+            return [_fail(request, "not_ready", str(error), retryable=True) for request in requests]
+        customers, degraded = await self._customers([request.customer_id for request in requests])
+        answers: list[Recommendations | None] = []
+        for request, before in zip(requests, waited, strict=True):
+            spent = before + (time.perf_counter() - arrived) * 1e3
+            limit = request.deadline_ms or self._deadline_ms
+            answers.append(
+                _fail(
+                    request,
+                    "deadline_exceeded",
+                    f"{spent:.0f} ms had passed of {limit} ms before ranking began",
+                    retryable=True,
+                )
+                if spent > limit
+                else None
+            )
+        live = [i for i, answer in enumerate(answers) if answer is None]
+        ranked = await asyncio.to_thread(
+            _rank, loaded, [requests[i] for i in live], [customers[i] for i in live], degraded
+        )
+        for i, answer in zip(live, ranked, strict=True):
+            answers[i] = answer
+        latency_ms = round((time.perf_counter() - arrived) * 1e3, 3)
+        return [
+            msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None
+        ]
+
+    async def publish_impressions(self, answers: Sequence[Recommendations]) -> None:
+        """Tell the topic what was shown by answers that went out another way (HTTP).
+
+        Raises:
+            BrokerUnavailable: not acknowledged.
+        """
+        messages = self._impressions(answers)
+        if messages:
+            await self._outlet.send_many(messages)
+
+    def _impressions(self, answers: Sequence[Recommendations]) -> list[tuple[str, bytes | None, bytes]]:
+        shown_at = self._clock.now()
+        made = (impression_of(answer, shown_at) for answer in answers)
+        return [(IMPRESSIONS, i.customer_id.encode(), encode_impression(i)) for i in made if i is not None]
+
+    def _waited_ms(self, request: RecommendationRequest) -> float:
+        """Time on the way here; a client's clock ahead of ours counts as none."""
+        if request.requested_at is None:
+            return 0.0
+        return max(0.0, (self._wall.now() - request.requested_at).total_seconds() * 1e3)
+
+    async def _customers(
+        self, customer_ids: Sequence[str]
+    ) -> tuple[list[StoredCustomer | None], tuple[str, ...]]:
+        """States aligned with `customer_ids`, read once a customer, and what is lost without the store."""
+        unique = list(dict.fromkeys(customer_ids))
+        try:
+            async with asyncio.timeout(self._store_timeout_ms / 1e3):
+                states = await self._store.load(unique)
+        except (Unavailable, TimeoutError, OSError) as error:
+            log.warning("store unavailable, answering without it: %s", error or type(error).__name__)
+            return [None] * len(customer_ids), ("store_unavailable",)
+        except DataError as error:
+            log.error("a stored state cannot be read, answering the batch without states: %s", error)
+            return [None] * len(customer_ids), ("state_unreadable",)
+        known = dict(zip(unique, states, strict=True))
+        return [known[customer_id] for customer_id in customer_ids], ()
+
+
+def _rank(
+    loaded: Loaded,
+    requests: Sequence[RecommendationRequest],
+    customers: Sequence[StoredCustomer | None],
+    degraded: Sequence[str],
+) -> list[Recommendations]:
+    """The whole batch at once; one by one when that fails, so that a single request cannot take others with
+    it.
+    """
+    if not requests:
+        return []
+    try:
+        return loaded.pipeline.recommend(requests, customers, degraded=degraded)
+    except Exception:
+        log.exception("a batch of %d requests failed, trying each alone", len(requests))
+    answers = []
+    for request, customer in zip(requests, customers, strict=True):
+        try:
+            answers += loaded.pipeline.recommend([request], [customer], degraded=degraded)
+        except Exception as error:  # the request is answered, the log has the traceback
+            log.exception("request %s failed", request.request_id)
+            answers.append(
+                _fail(request, "internal", f"ranking failed: {type(error).__name__}", retryable=False)
+            )
+    return answers
+
+
+def _fail(request: RecommendationRequest, code: str, message: str, *, retryable: bool) -> Recommendations:
+    return Recommendations(
+        request_id=request.request_id,
+        customer_id=request.customer_id,
+        strategy=request.strategy,
+        error=RequestError(code=code, message=message, retryable=retryable),
+    )
+
+
+def _refuse(message: RawMessage, error: InvalidMessage) -> Recommendations:
+    """An answer to something that is not a request, under its own id where one can be found."""
+    try:
+        given = msgspec.json.decode(message.value or b"", type=_Given)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        given = _Given()
+    derived = f"invalid-{message.topic}-{message.partition}-{message.offset}"
+    key = (message.key or b"").decode(errors="replace")
+    return Recommendations(
+        request_id=given.request_id if isinstance(given.request_id, str) and given.request_id else derived,
+        customer_id=given.customer_id if isinstance(given.customer_id, str) else key,
+        error=RequestError(code="invalid_request", message=str(error), retryable=False),
+    )
