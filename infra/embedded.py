@@ -14,8 +14,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import ConfigurationError, PortTaken
@@ -34,6 +34,10 @@ class Server:
     url: str
     spec: ProcessSpec
     notice: str
+
+    def starting(self, started: Callable[[], None]) -> Server:
+        """The same server with something to do after each of its starts."""
+        return replace(self, spec=replace(self.spec, started=started))
 
 
 def tansu(*, port: int = 0) -> Server:

@@ -4,7 +4,7 @@ One keeper thread owns every child: it alone spawns, polls, restarts and stops, 
 state to lock. It also keeps the promise "children die with the parent": on Linux the kernel kills a child
 when the *thread* that started it ends, and this thread ends only after its children.
 
-    waiting (gate `when` closed) -> starting (until `ready`) -> up -> died -> back-off -> starting ...
+    starting (until `ready`) -> up -> died -> back-off -> starting ...
 
 A process that dies `max_deaths` times within `window_s` seconds ends everything with exit code 1.
 """
@@ -28,7 +28,6 @@ from infra.errors import ModisteError
 
 _TICK_S = 0.05
 _READY_EVERY_S = 0.2
-_GATE_EVERY_S = 1.0
 _LAST_LINES = 15
 _COLOURS = (36, 35, 33, 32, 34, 96, 95, 93)
 
@@ -54,7 +53,6 @@ class ProcessSpec:
     """One process to keep alive.
 
     `ready` is asked until it says True (it must answer within a second or two); None means ready at once.
-    `when` is a gate: the process is not started before it says True, and start() does not wait for it.
     `started` runs after each start, once ready (for example: a memory broker needs its topics again).
     `env` is laid over this process's environment.
     """
@@ -64,7 +62,6 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
     ready_timeout_s: float = 60.0
-    when: Callable[[], bool] | None = None
     started: Callable[[], None] | None = None
 
 
@@ -82,7 +79,6 @@ class _Child:
         self.next_at = 0.0
         self.up = False
         self.was_up = False
-        self.gate_open = spec.when is None
 
 
 class Supervisor:
@@ -117,7 +113,7 @@ class Supervisor:
         self._children = [_Child(spec, _COLOURS[i % len(_COLOURS)]) for i, spec in enumerate(specs)]
         self._stop = threading.Event()
         self._hurry = threading.Event()
-        self._settled = threading.Event()  # all up or gated, or the keeper has ended
+        self._settled = threading.Event()  # all up, or the keeper has ended
         self._ended = threading.Event()
         self._interrupted = False
         self._keeper: threading.Thread | None = None
@@ -134,8 +130,8 @@ class Supervisor:
     def start(self) -> None:
         """Starts all in order, each when the one before is ready; returns when all are up.
 
-        A process whose gate is closed is not waited for. Raises ProcessFailed (everything is stopped then)
-        and KeyboardInterrupt when a signal came in meanwhile.
+        Raises ProcessFailed (everything is stopped then), and KeyboardInterrupt when a signal came in
+        meanwhile (see `signals`).
         """
         if self._keeper is None:
             self._keeper = threading.Thread(target=self._keep, name="supervisor", daemon=True)
@@ -204,7 +200,7 @@ class Supervisor:
         try:
             while not self._stop.is_set() and self.failure is None:
                 self._tick(time.monotonic())
-                if all(child.was_up or not child.gate_open for child in self._children):
+                if all(child.was_up for child in self._children):
                     self._settled.set()
                 self._stop.wait(_TICK_S)
         except Exception as error:  # a broken `ready` or `started`: no child may be left behind
@@ -218,7 +214,7 @@ class Supervisor:
     def _tick(self, now: float) -> None:
         for child in self._children:
             if child.process is None:
-                if now >= child.next_at and self._gate(child, now):
+                if now >= child.next_at:
                     self._spawn(child, now)
             elif (code := child.process.poll()) is not None:
                 ended = (
@@ -227,14 +223,8 @@ class Supervisor:
                 self._died(child, now, ended)
             elif not child.up and now >= child.next_at:
                 self._check_ready(child, now)
-            if not child.was_up and child.gate_open:
+            if not child.was_up:
                 return  # the first start goes in order: the next waits for this one
-
-    def _gate(self, child: _Child, now: float) -> bool:
-        if not child.gate_open and child.spec.when is not None:
-            child.gate_open = child.spec.when()
-            child.next_at = now + (0.0 if child.gate_open else _GATE_EVERY_S)
-        return child.gate_open
 
     def _spawn(self, child: _Child, now: float) -> None:
         argv = list(child.spec.argv)
