@@ -1,0 +1,103 @@
+"""`modiste offline`: data in, models out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from infra.settings import load_settings, make_clock
+from offline.data_cli import data
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+@click.group()
+def offline() -> None:
+    """Import data, train, evaluate, publish bundles."""
+
+
+offline.add_command(data)
+
+
+@offline.command()
+@click.option(
+    "--data",
+    "source",
+    default="complete-journey",
+    show_default=True,
+    help="Data set: complete-journey or hm.",
+)
+@click.option("--path", type=click.Path(path_type=Path), help="Directory of the data set's files.")
+@click.option(
+    "--until", help="Learn only from events before this date (exclusive); the days after it are the test."
+)
+@click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
+@click.option("--seed", type=int, help="Another seed than the preset's.")
+@click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
+@JSON
+def run(
+    source: str,
+    path: Path | None,
+    until: str | None,
+    preset: str,
+    seed: int | None,
+    activate_anyway: bool,
+    as_json: bool,
+) -> None:
+    """Import, train, evaluate, gate and publish one bundle."""
+    from dataclasses import replace
+
+    from infra.registry import Registry
+    from offline.event_log import import_data, log_directory
+    from offline.run import PRESETS, OfflineRun, choose_window, limit_threads, parse_day
+
+    settings = load_settings()
+    limit_threads(2)
+    log = import_data(source, path, log_directory(settings.data_dir, source))
+    window = choose_window(log.span, parse_day(until) if until else None)
+    config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
+    job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock))
+    result = job.execute(
+        Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway
+    )
+    if as_json:
+        summary = {
+            "bundle_id": result.bundle_id,
+            "activated": result.activated,
+            "channel": settings.registry.channel,
+            **result.report,
+        }
+        click.echo(json.dumps(summary))
+    else:
+        show(result.bundle_id, result.report, result.activated, settings.registry.channel)
+    if not result.activated:
+        raise SystemExit(1)
+
+
+def show(bundle_id: str, report: dict[str, object], activated: bool, channel: str) -> None:
+    """The report as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = report["metrics"]
+    gates = report["gates"]
+    if not isinstance(metrics, dict) or not isinstance(gates, list):
+        return
+    table = Table(
+        title=f"{report['customers']} customers, {report['horizon_days']} days from {str(report['cut'])[:10]}"
+    )
+    names = list(next(iter(metrics.values())))
+    for column in ("strategy", *names):
+        table.add_column(column, justify="left" if column == "strategy" else "right")
+    for strategy, values in metrics.items():
+        table.add_row(strategy, *(f"{values[name]:.4f}" for name in names))
+    console = Console()
+    console.print(table)
+    for gate in gates:
+        console.print(
+            f"{'PASS' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['given']} ({gate['wanted']})"
+        )
+    state = f"channel {channel} moved to it" if activated else f"channel {channel} stays where it was"
+    console.print(f"bundle {bundle_id} published; {state}")

@@ -1,0 +1,83 @@
+"""Networks leave torch as ONNX, and are compared with what they were before anyone trusts them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from infra.errors import GateError
+from offline.models.mmoe import MMOE, MMOEScorer
+from offline.models.two_tower import TwoTower
+from streams.encoder import SEQUENCE_LENGTH, onnx_session
+
+TOLERANCE = 1e-4
+OPSET = 18
+
+
+def export_query_encoder(model: TwoTower, path: Path) -> float:
+    """Write the query encoder; returns the largest difference to torch on random input.
+
+    Raises:
+        GateError: it differs by more than TOLERANCE.
+    """
+    dim = model.config.dim
+    generator = torch.Generator().manual_seed(7)
+    mask = torch.ones(3, SEQUENCE_LENGTH)
+    mask[1, : SEQUENCE_LENGTH // 2] = 0
+    inputs = (
+        torch.randn(3, SEQUENCE_LENGTH, dim, generator=generator) * mask.unsqueeze(-1),
+        torch.rand(3, SEQUENCE_LENGTH, generator=generator) * 4 * mask,
+        mask,
+    )
+    return _export(model.query_encoder.eval(), inputs, ("items", "gaps", "mask"), path)
+
+
+def export_ranker(model: MMOE, path: Path, sample: npt.NDArray[np.float32]) -> float:
+    """Write the ranker; returns the largest difference to torch on `sample` float32[n, F].
+
+    Raises:
+        GateError: it differs by more than TOLERANCE.
+    """
+    rows = sample if len(sample) > 1 else np.zeros((2, model.config.n_features), np.float32)
+    return _export(MMOEScorer(model).eval(), (torch.from_numpy(rows),), ("features",), path)
+
+
+def _program(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...]
+) -> torch.onnx.ONNXProgram | None:
+    # The exporter warns about an absent torchvision and about axes of equal name; neither concerns these graphs.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            input_names=list(names),
+            output_names=["scores"],
+            dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1, max=1_000_000)} for _ in names),
+            opset_version=OPSET,
+            verbose=False,
+        )
+
+
+def _export(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path
+) -> float:
+    program = _program(module, inputs, names)
+    if program is None:
+        raise GateError(f"{path.name}: torch returned no ONNX program")
+    onnx.save(program.model_proto, str(path))
+    with torch.no_grad():
+        expected = module(*inputs).numpy()
+    given = onnx_session(str(path)).run(None, {n: t.numpy() for n, t in zip(names, inputs, strict=True)})[0]
+    difference = float(np.abs(given - expected).max())
+    if not difference <= TOLERANCE:
+        raise GateError(f"{path.name}: ONNX differs from torch by {difference:.2e}, allowed {TOLERANCE:.0e}")
+    return difference

@@ -1,0 +1,409 @@
+"""`modiste offline run`: event log -> examples -> two-tower -> index -> MMOE -> ONNX -> evaluation -> bundle -> channel.
+
+Everything that is learned or counted comes from events strictly before the cut. What follows the cut is read once, by
+the evaluation. Each stage leaves a checkpoint keyed by data, configuration, seed and code, so a run that was stopped
+goes on where it was; the same run twice gives the same metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from infra.bundle import open_bundle, write_manifest
+from infra.clock import Clock
+from infra.errors import ConfigurationError, GateError
+from infra.registry import Registry
+from offline.build_statistics import build_items
+from offline.evaluate import Evaluation, evaluate, index_recall
+from offline.event_log import EventLog
+from offline.examples import Examples, build_examples, catalog_at, purchases_between
+from offline.export import export_query_encoder, export_ranker
+from offline.histories import Histories, load_histories
+from offline.models.mmoe import MMOE, MMOEConfig
+from offline.models.two_tower import TwoTower
+from offline.gates import Gate, gates
+from offline.train_ranking import RankingConfig, gate_entropy, train_mmoe
+from offline.train_retrieval import RetrievalConfig, item_vectors, new_two_tower, train_two_tower
+from offline.training import step
+from offline.weights import load_examples, load_weights, save_examples, save_weights
+from serving.features import FEATURES, SOURCES, feature_hash
+from serving.golden import make_golden, open_runtime
+from serving.index import VectorIndex
+from serving.items import ItemTable
+from serving.ranking import TASKS
+from serving.runtime import Catalog, load_runtime
+from streams.encoder import QueryEncoder, onnx_session
+from streams.events import SCHEMA_VERSION, to_micros
+from streams.state import MAX_EVENTS, STATE_FORMAT
+
+T = TypeVar("T")
+
+WEEK = 7
+GOLDEN_CASES = 8
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Whatever changes the meaning of a score; the manifest carries all of it."""
+
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    refresh_examples: int = 100_000
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    seed: int = 20_170_101
+
+
+PRESETS = {
+    "quick": RunConfig(
+        RetrievalConfig(examples=60_000, epochs=1),
+        refresh_examples=30_000,
+        ranking=RankingConfig(weeks=3, epochs=4),
+    ),
+    "standard": RunConfig(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    bundle_id: str
+    activated: bool
+    gates: list[Gate]
+    evaluation: Evaluation
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """cut: end of what is known · horizon: days that are predicted. Both ends of the test window lie in the log."""
+
+    cut: datetime
+    horizon: int
+
+
+def choose_window(span: tuple[datetime, datetime], until: datetime | None) -> Window:
+    """The test window: the days after `until` where the log has them, else the last days before it.
+
+    A log of a few days is cut after 5/7 of it, so that a single week can still be learned from and judged.
+
+    Raises:
+        ConfigurationError: nothing lies before the cut.
+    """
+    first = span[0].replace(hour=0, minute=0, second=0, microsecond=0)
+    end = span[1].replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    horizon = min(WEEK, max(1, (end - first).days * 2 // 7))
+    if until is not None and until < end:
+        cut = until
+    else:
+        cut = (end if until is None else min(end, until)) - timedelta(days=horizon)
+    if cut <= span[0]:
+        raise ConfigurationError(
+            f"--until {cut.date()} leaves no history: the log runs from {span[0].isoformat()} to {span[1].isoformat()}"
+        )
+    return Window(cut, horizon)
+
+
+class OfflineRun:
+    """One run over one log. `execute` does all of it; the stages are public so that each can be tried alone."""
+
+    def __init__(self, log: EventLog, window: Window, config: RunConfig, workdir: Path, clock: Clock) -> None:
+        self.log = log
+        self.window = window
+        self.config = config
+        self.clock = clock
+        self.cut = to_micros(window.cut)
+        self.horizon = to_micros(window.cut + timedelta(days=window.horizon)) - self.cut
+        self.directory = workdir / self._key()
+        self.timings: dict[str, float] = {}
+
+    def _key(self) -> str:
+        facts = json.dumps(
+            [
+                self.log.content_hash,
+                self.window.cut.isoformat(),
+                self.window.horizon,
+                asdict(self.config),
+                code_revision(),
+                feature_hash(),
+            ],
+            sort_keys=True,
+        )
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def execute(self, registry: Registry, channel: str, *, activate_anyway: bool = False) -> RunResult:
+        """Train, judge, publish; move the channel if the gates agree.
+
+        Raises:
+            GateError: the exported networks differ from the trained ones, or nothing can be evaluated.
+        """
+        started = time.monotonic()
+        say(f"cut {self.window.cut.date()}, {self.window.horizon} days to predict")
+        histories = self._timed("read", lambda: load_histories(self.log, self.window.cut))
+        items_table = build_items(self.log.articles(), histories, self.cut)
+        items = ItemTable.from_table(items_table)
+        segments = self._segments()
+        learned = self.learn(histories, items, segments)
+        staged, facts = self._stage(histories, items_table, items, segments, learned)
+        evaluation = self._timed("evaluate", lambda: self._evaluate(staged, histories, items))
+        decisions = gates(evaluation.metrics, facts["index_recall"])
+        report = facts | {
+            "customers": evaluation.customers,
+            "cold_customers": evaluation.cold_customers,
+            "metrics": evaluation.metrics,
+            "best_baseline": evaluation.best_baseline,
+            "map@12_gain_interval_95": list(evaluation.interval),
+            "gates": [asdict(gate) for gate in decisions],
+        }
+        (staged / "report.json").write_text(json.dumps(report, indent=2))
+        self._manifest(staged, items, histories, evaluation)
+        open_runtime(open_bundle(staged))
+        bundle_id = registry.publish(staged)
+        shutil.rmtree(staged)
+        passed = all(gate.passed for gate in decisions)
+        if passed or activate_anyway:
+            registry.activate(channel, bundle_id, by="offline run")
+        self.timings["total"] = round(time.monotonic() - started, 2)
+        return RunResult(
+            bundle_id, passed or activate_anyway, decisions, evaluation, report | {"seconds": self.timings}
+        )
+
+    def learn(
+        self, histories: Histories, items: ItemTable, segments: dict[str, str]
+    ) -> tuple[TwoTower, MMOE, Examples]:
+        """Towers and ranker. The ranker's examples use a tower that ends before the first of their cuts, so a label is
+        never inside the vectors; the tower that serves goes on from there through the data cut."""
+        config = self.config
+        cuts = [self.cut - n * self.horizon for n in range(config.ranking.weeks, 0, -1)]
+        first = to_micros(self.log.span[0])
+        cuts = [cut for cut in cuts if cut > first] or [self.cut - self.horizon]
+        tower = new_two_tower(items, config.retrieval, config.seed)
+        early = self.directory / "tower-early.npz"
+        if not load_weights(tower, early):
+            self._timed(
+                "two-tower",
+                lambda: train_two_tower(tower, histories, items, cuts[0], config.retrieval, seed=config.seed),
+            )
+            save_weights(tower, early)
+        ranker, examples = self._ranker(histories, items, segments, tower, cuts)
+        late = self.directory / "tower-late.npz"
+        if not load_weights(tower, late):
+            refresh = replace(
+                config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4
+            )
+            self._timed(
+                "two-tower refresh",
+                lambda: train_two_tower(tower, histories, items, self.cut, refresh, seed=config.seed + 1),
+            )
+            save_weights(tower, late)
+        return tower, ranker, examples
+
+    def _ranker(
+        self,
+        histories: Histories,
+        items: ItemTable,
+        segments: dict[str, str],
+        tower: TwoTower,
+        cuts: list[int],
+    ) -> tuple[MMOE, Examples]:
+        config = self.config.ranking
+        examples = load_examples(self.directory / "examples.npz")
+        if examples is None:
+            examples = self._timed(
+                "examples", lambda: self._examples(histories, items, segments, tower, cuts)
+            )
+            save_examples(examples, self.directory / "examples.npz")
+        if not examples.bought.any():
+            raise GateError(
+                f"no customer with a history bought a candidate in the {self.window.horizon} days before "
+                f"{self.window.cut.date()}: there is nothing to rank by; give more history"
+            )
+        ranker = MMOE(MMOEConfig(n_features=len(FEATURES), n_experts=config.experts))
+        if not load_weights(ranker, self.directory / "ranker.npz"):
+            ranker = self._timed("ranker", lambda: train_mmoe(examples, config, seed=self.config.seed))
+            save_weights(ranker, self.directory / "ranker.npz")
+        return ranker.eval(), examples
+
+    def _examples(
+        self,
+        histories: Histories,
+        items: ItemTable,
+        segments: dict[str, str],
+        tower: TwoTower,
+        cuts: list[int],
+    ) -> Examples:
+        vectors = item_vectors(tower, items)
+        encoder = self._encoder(tower, vectors, items, "early")
+        index = VectorIndex.build(vectors)
+        parts = []
+        limit = self.config.ranking.customers
+        with step("examples", limit * len(cuts)) as progress:
+            for cut in cuts:
+                catalog = catalog_at(histories, items, segments, cut, vectors, encoder, index)
+                parts.append(
+                    build_examples(
+                        histories, catalog, cut, self.horizon, progress, limit=limit, seed=self.config.seed
+                    )
+                )
+        return Examples.join(parts)
+
+    def _encoder(
+        self, tower: TwoTower, vectors: npt.NDArray[np.float32], items: ItemTable, name: str
+    ) -> QueryEncoder:
+        path = self.directory / f"query-encoder-{name}.onnx"
+        export_query_encoder(tower, path)
+        return QueryEncoder(onnx_session(str(path)), vectors, items.index, name)
+
+    def _segments(self) -> dict[str, str]:
+        customers = self.log.customers()
+        pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
+        return {customer: band for customer, band in pairs if band}
+
+    def _stage(
+        self,
+        histories: Histories,
+        items_table: pa.Table,
+        items: ItemTable,
+        segments: dict[str, str],
+        learned: tuple[TwoTower, MMOE, Examples],
+    ) -> tuple[Path, dict[str, Any]]:
+        """Write the bundle's files aside; returns the directory and what was found out on the way."""
+        tower, ranker, examples = learned
+        staged = self.directory / "bundle"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        vectors = item_vectors(tower, items)
+        index = VectorIndex.build(vectors)
+        pq.write_table(items_table, staged / "items.parquet")
+        np.save(staged / "item_vectors.npy", vectors)
+        index.save(staged / "index.faiss")
+        difference = {
+            "query_encoder": export_query_encoder(tower, staged / "query_encoder.onnx"),
+            "ranker": export_ranker(ranker, staged / "ranker.onnx", examples.features[:256]),
+        }
+        encoder = QueryEncoder(
+            onnx_session(str(staged / "query_encoder.onnx")), vectors, items.index, "staged"
+        )
+        catalog = catalog_at(histories, items, segments, self.cut, vectors, encoder, index)
+        catalog.statistics.save(staged / "statistics.npz")
+        pq.write_table(
+            pa.table(
+                {
+                    "customer_id": pa.array(list(segments), pa.string()),
+                    "segment": pa.array(list(segments.values()), pa.string()),
+                }
+            ),
+            staged / "segments.parquet",
+        )
+        spec = {"hash": feature_hash(), "features": FEATURES, "sources": SOURCES, "tasks": TASKS}
+        (staged / "features.json").write_text(json.dumps(spec, indent=2))
+        facts = {
+            "cut": self.window.cut.isoformat(),
+            "horizon_days": self.window.horizon,
+            "onnx_max_difference": difference,
+            "index_recall": round(self._index_recall(catalog, histories, vectors), 5),
+            "gate_entropy": gate_entropy(ranker, examples),
+            "ranking_examples": len(examples),
+            "ranking_positives": int(examples.bought.sum()),
+        }
+        return staged, facts
+
+    def _index_recall(
+        self, catalog: Catalog, histories: Histories, vectors: npt.NDArray[np.float32]
+    ) -> float:
+        some = histories.customers[:: max(1, len(histories.customers) // 500)]
+        states = [state for c in some if (state := histories.state(c, self.cut)) is not None]
+        return index_recall(catalog.index, vectors, catalog.encoder.encode(states))
+
+    def _evaluate(self, staged: Path, histories: Histories, items: ItemTable) -> Evaluation:
+        (staged / "golden.jsonl").write_bytes(b"")
+        (staged / "report.json").write_text("{}")
+        self._manifest(staged, items, histories, None)
+        runtime = load_runtime(open_bundle(staged))
+        later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
+        truth = purchases_between(later, items, self.cut, self.cut + self.horizon)
+        with step("evaluate", 4 * len(truth)) as progress:
+            evaluation = evaluate(runtime, histories, truth, self.cut, progress, seed=self.config.seed)
+        some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
+        states = [histories.state(customer, self.cut) for customer in some]
+        (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
+        return evaluation
+
+    def _manifest(
+        self, staged: Path, items: ItemTable, histories: Histories, evaluation: Evaluation | None
+    ) -> None:
+        (staged / "manifest.json").unlink(missing_ok=True)
+        write_manifest(
+            staged,
+            created_at=self.clock.now(),
+            trained_through=self.window.cut,
+            config=asdict(self.config) | {"horizon_days": self.window.horizon, "data": self.log.content_hash},
+            contracts={
+                "events": str(SCHEMA_VERSION),
+                "state": f"{STATE_FORMAT}:{MAX_EVENTS}",
+                "features": feature_hash(),
+                "metric": "inner_product",
+            },
+            counts={"items": len(items), "customers": len(histories.customers), "events": len(histories)},
+            metrics=evaluation.metrics if evaluation else {},
+            code_revision=code_revision(),
+        )
+
+    def _timed(self, name: str, work: Callable[[], T]) -> T:
+        started = time.monotonic()
+        result = work()
+        self.timings[name] = round(time.monotonic() - started, 2)
+        return result
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def code_revision() -> str | None:
+    """The commit this code stands at, None outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def limit_threads(n: int) -> None:
+    """Same number of threads, same sums: the number is part of what makes two runs equal."""
+    torch.set_num_threads(n)
+
+
+def parse_day(text: str) -> datetime:
+    """A date or an ISO time, in UTC where no offset is given.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is not a date; write 2017-12-24 or 2017-12-24T18:00:00+00:00"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,58 @@
+"""Checkpoints of a run: network weights and example tables as .npz, written aside and renamed, read with pickle off."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from offline.examples import Examples
+
+
+def save_weights(module: torch.nn.Module, path: Path) -> None:
+    _write(path, {name: tensor.numpy() for name, tensor in module.state_dict().items()})
+
+
+def load_weights(module: torch.nn.Module, path: Path) -> bool:
+    """Fill the module from a checkpoint; False (and nothing changed) where there is none that is whole."""
+    stored = _read(path)
+    if stored is None or set(stored) != set(module.state_dict()):
+        return False
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in stored.items()})
+    return True
+
+
+def save_examples(examples: Examples, path: Path) -> None:
+    _write(
+        path,
+        {
+            "features": examples.features,
+            "bought": examples.bought,
+            "spend": examples.spend,
+            "group": examples.group,
+        },
+    )
+
+
+def load_examples(path: Path) -> Examples | None:
+    stored = _read(path)
+    return None if stored is None else Examples(**stored)
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part.npz")
+    np.savez(aside, allow_pickle=False, **arrays)
+    aside.replace(path)
+
+
+def _read(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None  # a file cut short by a full disk: the stage runs again

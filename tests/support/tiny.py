@@ -1,0 +1,104 @@
+"""A bundle that trains in seconds on a shop whose answer a reader can see.
+
+Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each week
+(`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.clock import ManualClock
+from infra.registry import Registry
+from offline.event_log import EventLog, import_data
+from offline.run import OfflineRun, RunConfig, choose_window
+from offline.train_ranking import RankingConfig
+from offline.train_retrieval import RetrievalConfig
+
+START = datetime(2020, 6, 1, tzinfo=UTC)
+WEEKS = 8
+CUSTOMERS = 24
+KINDS = 6
+TINY = RunConfig(
+    RetrievalConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
+    refresh_examples=500,
+    ranking=RankingConfig(weeks=3, epochs=30, batch=256, learning_rate=1e-2, experts=2),
+    seed=3,
+)
+
+
+def customer_id(number: int) -> str:
+    return f"customer-{number:02d}"
+
+
+def write_tiny_shop(directory: Path) -> Path:
+    """H&M's three files for the shop, as parquet; returns the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    articles = [("top", n) for n in range(KINDS)] + [("shoe", n) for n in range(KINDS)] + [("hat", 0)]
+    ids = [article_number(kind, n) for kind, n in articles]
+    pq.write_table(
+        pa.table(
+            {
+                "article_id": ids,
+                "product_code": [i[:7] for i in ids],
+                "prod_name": [f"{kind.title()} {n}" for kind, n in articles],
+                "product_type_name": [kind for kind, _ in articles],
+                "product_group_name": [kind for kind, _ in articles],
+                "department_name": ["Wardrobe"] * len(ids),
+                "colour_group_name": ["Black" if n % 2 else "White" for _, n in articles],
+                "detail_desc": [f"A plain {kind}." for kind, _ in articles],
+            }
+        ),
+        directory / "articles.parquet",
+    )
+    people = [customer_id(n) for n in range(CUSTOMERS)]
+    pq.write_table(
+        pa.table({"customer_id": people, "age": [20 + n for n in range(CUSTOMERS)]}),
+        directory / "customers.parquet",
+    )
+    days, who, what = [], [], []
+    for week in range(WEEKS):
+        for number, person in enumerate(people):
+            kind = "shoe" if number % 2 else "top"
+            day = (START + timedelta(days=7 * week + number % 7)).date().isoformat()
+            for article in (
+                article_number(kind, 0),
+                article_number(kind, 1 + (week + number // 2) % (KINDS - 1)),
+            ):
+                days.append(day)
+                who.append(person)
+                what.append(int(article))
+    pq.write_table(
+        pa.table(
+            {
+                "t_dat": days,
+                "customer_id": who,
+                "article_id": pa.array(what, pa.int64()),
+                "price": [9.5] * len(days),
+                "sales_channel_id": [1] * len(days),
+            }
+        ),
+        directory / "transactions_train.parquet",
+    )
+    return directory
+
+
+def article_number(kind: str, n: int) -> str:
+    """Ten digits, the first of them zero, as H&M has them."""
+    return f"0{'top shoe hat'.split().index(kind) + 1}{n:08d}"
+
+
+def tiny_log(directory: Path) -> EventLog:
+    return import_data("hm", write_tiny_shop(directory / "shop"), directory / "log")
+
+
+def build_tiny_bundle(directory: Path, channel: str = "production") -> str:
+    """Train and publish into `directory`/registry; returns the bundle id."""
+    log = tiny_log(directory)
+    job = OfflineRun(log, choose_window(log.span, None), TINY, directory / "runs", ManualClock(START))
+    registry = Registry(f"file://{directory / 'registry'}")
+    return job.execute(registry, channel, activate_anyway=True).bundle_id
