@@ -38,6 +38,9 @@ from streams.worker import FoldWorker
 
 logger = logging.getLogger(__name__)
 
+# The library's own lines of our services ("Starting...") go where its others go.
+_engine = logging.getLogger("faust.app")
+
 POLL_MS = 200
 
 Hook = Callable[[], Awaitable[None]]
@@ -74,9 +77,7 @@ class BatchChannel(Channel[Any]):
     @property
     def queue(self) -> ThrowableQueue[Any]:
         if self._queue is None:
-            self._queue = ThrowableQueue(
-                maxsize=self.maxsize, flow_control=FlowControlEvent(initially_suspended=False)
-            )
+            self._queue = ThrowableQueue(maxsize=self.maxsize, flow_control=FlowControlEvent(initially_suspended=False))
         return self._queue
 
 
@@ -85,6 +86,8 @@ class BatchFeed(Service):
 
     Reads no further than the channel holds, so a slow handler costs no memory.
     """
+
+    logger = _engine
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class BatchFeed(Service):
                 await self._drain(set(self._consumer.assignment))
                 await self._consumer.stop()
         except BrokerUnavailable as error:
-            self.log.warning("stopped without a last commit; some messages will come again: %s", error)
+            logger.warning("stopped without a last commit; some messages will come again: %s", error)
         finally:
             _, stop = self._hooks
             if stop is not None and self._opened:
@@ -136,7 +139,7 @@ class BatchFeed(Service):
             except BrokerUnavailable as error:
                 pause = backoff_s(attempt)
                 attempt += 1
-                self.log.warning("reading again in %.1f s: %s", pause, error)
+                logger.warning("reading again in %.1f s: %s", pause, error)
                 await self.sleep(pause)
                 continue
             if records and not self.should_stop:
@@ -153,7 +156,7 @@ class BatchFeed(Service):
             try:
                 await self._commit()
             except BrokerUnavailable as error:
-                self.log.warning("commit failed, its messages may come again: %s", error)
+                logger.warning("commit failed, its messages may come again: %s", error)
 
     def finished(self, batch: Batch, *, ok: bool) -> None:
         """Called by the agent; not ok ends the process, since a later commit would pass over the batch."""
@@ -167,31 +170,29 @@ class BatchFeed(Service):
             while self._in_flight and self._in_flight[0].ok:
                 offsets.update(self._in_flight.popleft().offsets)
             if offsets and not await self._consumer.commit(offsets):
-                self.log.info("some offsets were not committed: their partitions have moved on")
+                logger.info("some offsets were not committed: their partitions have moved on")
 
     async def _drain(self, partitions: set[TopicPartition]) -> None:
         waiting = [b for b in self._in_flight if not partitions.isdisjoint(b.offsets)]
         if waiting:
-            self.log.info("finishing %d batches", len(waiting))
+            logger.info("finishing %d batches", len(waiting))
         try:
             async with asyncio.timeout(self._drain_s):
                 for batch in waiting:
                     await batch.done.wait()
         except TimeoutError:
-            self.log.warning("not finished within %.0f s; the messages will come again", self._drain_s)
+            logger.warning("not finished within %.0f s; the messages will come again", self._drain_s)
         await self._commit()
 
     async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
         try:
             await self._drain(revoked)
         except BrokerUnavailable as error:
-            self.log.warning("partitions given up without a commit; messages will come again: %s", error)
+            logger.warning("partitions given up without a commit; messages will come again: %s", error)
 
 
 def _batch(records: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
-    messages = [
-        RawMessage(r.topic, r.partition, r.offset, r.key, r.value) for part in records.values() for r in part
-    ]
+    messages = [RawMessage(r.topic, r.partition, r.offset, r.key, r.value) for part in records.values() for r in part]
     offsets = {tp: part[-1].offset + 1 for tp, part in records.items()}
     return Batch(messages, offsets, asyncio.Event())
 
@@ -250,9 +251,7 @@ def build_batch_app(
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(
                 channel,
-                lambda on_revoked: BatchConsumer(
-                    kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked
-                ),
+                lambda on_revoked: BatchConsumer(kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked),
                 drain_s=session_s / 2,
                 on_start=on_start,
                 on_stop=on_stop,
@@ -312,6 +311,8 @@ async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
 
 class _App(faust.App):
     """A Faust app without the directories it would make for tables; nothing of ours is kept in one."""
+
+    logger = _engine
 
     async def on_first_start(self) -> None:
         return None
