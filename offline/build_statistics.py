@@ -43,9 +43,7 @@ def item_column(histories: Histories, items: ItemTable) -> npt.NDArray[np.int64]
     return place[histories.articles] if len(place) else np.empty(0, np.int64)
 
 
-def build_statistics(
-    histories: Histories, items: ItemTable, segments: dict[str, str], cut: int
-) -> ItemStatistics:
+def build_statistics(histories: Histories, items: ItemTable, segments: dict[str, str], cut: int) -> ItemStatistics:
     """Count what was sold strictly before `cut` (microseconds)."""
     n = len(items)
     column = item_column(histories, items)
@@ -128,9 +126,7 @@ def _segments(
     return share, top
 
 
-def _median_by(
-    group: npt.NDArray[np.int32], values: npt.NDArray[np.float32], n: int
-) -> npt.NDArray[np.float64]:
+def _median_by(group: npt.NDArray[np.int32], values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float64]:
     """Median of the finite values of each group, nan where there are none; float64[n]."""
     finite = ~np.isnan(values)
     group, values = group[finite], values[finite]

@@ -30,9 +30,7 @@ offline.add_command(data)
     help="Data set: complete-journey or hm.",
 )
 @click.option("--path", type=click.Path(path_type=Path), help="Directory of the data set's files.")
-@click.option(
-    "--until", help="Learn only from events before this date (exclusive); the days after it are the test."
-)
+@click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")
 @click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the preset's.")
 @click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
@@ -51,7 +49,8 @@ def run(
 
     from infra.registry import Registry
     from offline.event_log import import_data, log_directory
-    from offline.run import PRESETS, OfflineRun, choose_window, limit_threads, parse_day
+    from offline.run import PRESETS, OfflineRun, limit_threads
+    from offline.window import choose_window, parse_day
 
     settings = load_settings()
     limit_threads(2)
@@ -59,9 +58,7 @@ def run(
     window = choose_window(log.span, parse_day(until) if until else None)
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock))
-    result = job.execute(
-        Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway
-    )
+    result = job.execute(Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway)
     if as_json:
         summary = {
             "bundle_id": result.bundle_id,
@@ -96,8 +93,6 @@ def show(bundle_id: str, report: dict[str, object], activated: bool, channel: st
     console = Console()
     console.print(table)
     for gate in gates:
-        console.print(
-            f"{'PASS' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['given']} ({gate['wanted']})"
-        )
+        console.print(f"{'PASS' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['given']} ({gate['wanted']})")
     state = f"channel {channel} moved to it" if activated else f"channel {channel} stays where it was"
     console.print(f"bundle {bundle_id} published; {state}")

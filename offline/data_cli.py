@@ -27,9 +27,7 @@ from offline.validate_log import validate_log
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {', '.join(SOURCES)}.")
-PATH = click.option(
-    "--path", type=click.Path(path_type=Path), help="Directory of the source's files (hm needs it)."
-)
+PATH = click.option("--path", type=click.Path(path_type=Path), help="Directory of the source's files (hm needs it).")
 LOG = click.option("--log", "log_path", type=click.Path(path_type=Path), help="Directory of an event log.")
 DEFAULT_SOURCE = "complete-journey"
 SHOWN_EVENTS = 5
@@ -65,9 +63,7 @@ def import_(name: str | None, path: Path | None, out: Path | None, as_json: bool
 @LOG
 @AS_JSON
 @click.pass_context
-def validate(
-    context: click.Context, name: str | None, path: Path | None, log_path: Path | None, as_json: bool
-) -> None:
+def validate(context: click.Context, name: str | None, path: Path | None, log_path: Path | None, as_json: bool) -> None:
     """Check a source's files, or with --log an event log (with --data too: that it is up to date).
 
     Exit code 1 if any check fails; all are run.

@@ -112,9 +112,7 @@ def sort_day(table: pa.Table) -> tuple[pa.Table, int]:
     Of rows with one id the earliest row of the file keeps it and the n-th is named `id-n`: ids are unique,
     and the same whenever the same file is imported.
     """
-    table = table.sort_by(
-        [(name, "ascending") for name in ("occurred_at", "event_id", "row")]
-    ).combine_chunks()
+    table = table.sort_by([(name, "ascending") for name in ("occurred_at", "event_id", "row")]).combine_chunks()
     ids = table["event_id"].combine_chunks()
     same = np.zeros(len(ids), bool)
     if len(ids) > 1:
@@ -126,9 +124,7 @@ def sort_day(table: pa.Table) -> tuple[pa.Table, int]:
     number = position - np.maximum.accumulate(np.where(same, 0, position)) + 1
     suffixed = pc.binary_join_element_wise(ids, pa.array(number).cast(pa.string()), "-")
     table = table.set_column(0, EVENT_SCHEMA.field(0), pc.if_else(pa.array(same), suffixed, ids))
-    return table.sort_by([("occurred_at", "ascending"), ("event_id", "ascending")]).combine_chunks(), int(
-        same.sum()
-    )
+    return table.sort_by([("occurred_at", "ascending"), ("event_id", "ascending")]).combine_chunks(), int(same.sum())
 
 
 def hash_table(digest: _Hash, table: pa.Table) -> None:
@@ -140,15 +136,11 @@ def hash_table(digest: _Hash, table: pa.Table) -> None:
         if pa.types.is_string(column.type):
             filled = pc.fill_null(column, "")
             digest.update(pc.binary_length(filled).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-            joined = pc.binary_join(
-                pa.ListArray.from_arrays(pa.array([0, len(filled)], pa.int32()), filled), ""
-            )
+            joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(filled)], pa.int32()), filled), "")
             digest.update(joined[0].as_buffer())
         else:
             numbers = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-            digest.update(
-                np.ascontiguousarray(pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False)).tobytes()
-            )
+            digest.update(np.ascontiguousarray(pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False)).tobytes())
 
 
 def _read_spill(path: Path) -> pa.Table:

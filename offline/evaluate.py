@@ -15,7 +15,7 @@ from infra.clock import ManualClock
 from infra.errors import GateError
 from offline.histories import Histories
 from offline.metrics import average_precision, hit_rate, ndcg, recall
-from offline.training import Step
+from offline.progress import Step
 from serving.index import VectorIndex, exact_search
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
@@ -69,8 +69,7 @@ def evaluate(
         for first in range(0, len(customers), CHUNK):
             part = range(first, min(first + CHUNK, len(customers)))
             requests = [
-                RecommendationRequest(request_id=str(n), customer_id=customers[n], k=K, strategy=strategy)
-                for n in part
+                RecommendationRequest(request_id=str(n), customer_id=customers[n], k=K, strategy=strategy) for n in part
             ]
             stored = [None if (s := states[n]) is None else StoredCustomer(s, 0, None, None) for n in part]
             for n, answer in zip(part, pipeline.recommend(requests, stored), strict=True):
@@ -109,9 +108,7 @@ def bootstrap_interval(differences: npt.NDArray[np.float64], seed: int) -> tuple
     return round(float(low), 5), round(float(high), 5)
 
 
-def index_recall(
-    index: VectorIndex, vectors: npt.NDArray[np.float32], queries: npt.NDArray[np.float32]
-) -> float:
+def index_recall(index: VectorIndex, vectors: npt.NDArray[np.float32], queries: npt.NDArray[np.float32]) -> float:
     """Share of the exact 100 nearest that the index finds."""
     if not len(queries):
         return 1.0

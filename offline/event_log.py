@@ -100,9 +100,7 @@ class EventLog:
                 raise ValueError(f"{name} {moment} has no time zone")
         for path in self.days:
             day = datetime.fromisoformat(path.stem).replace(tzinfo=UTC)
-            if (start is not None and day + timedelta(days=1) <= start) or (
-                until is not None and day >= until
-            ):
+            if (start is not None and day + timedelta(days=1) <= start) or (until is not None and day >= until):
                 continue
             table = _read_table(path)
             if start is not None and day < start:
@@ -270,9 +268,7 @@ def _set_aside(out: Path) -> Iterator[Path]:
         except OSError:
             mine = False
         if not mine:
-            raise ConfigurationError(
-                f"another import into {out} is running; wait for it or choose another place"
-            )
+            raise ConfigurationError(f"another import into {out} is running; wait for it or choose another place")
         shutil.rmtree(old, ignore_errors=True)
         for entry in aside.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

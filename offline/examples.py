@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from offline.build_statistics import build_statistics, item_column
 from offline.histories import Histories
-from offline.training import Step
+from offline.progress import Step
 from serving.features import FEATURES, FeatureBuilder
 from serving.history import history_of
 from serving.index import VectorIndex
@@ -71,16 +71,11 @@ def catalog_at(
     )
 
 
-def purchases_between(
-    histories: Histories, items: ItemTable, start: int, end: int
-) -> dict[str, dict[int, float]]:
+def purchases_between(histories: Histories, items: ItemTable, start: int, end: int) -> dict[str, dict[int, float]]:
     """customer_id -> item_idx -> amount paid, for purchases in [start, end) microseconds."""
     column = item_column(histories, items)
     use = (
-        (histories.occurred_at >= start)
-        & (histories.occurred_at < end)
-        & (histories.types == PURCHASE)
-        & (column >= 0)
+        (histories.occurred_at >= start) & (histories.occurred_at < end) & (histories.types == PURCHASE) & (column >= 0)
     )
     bought: dict[str, dict[int, float]] = {}
     amounts = np.nan_to_num(histories.prices[use], nan=0.0)
@@ -126,9 +121,7 @@ def build_examples(
             )
             for (customer, state), vector in zip(pairs, vectors, strict=True)
         ]
-        for (customer, _), query, found in zip(
-            pairs, queries, retrieve(catalog.sources, queries), strict=True
-        ):
+        for (customer, _), query, found in zip(pairs, queries, retrieve(catalog.sources, queries), strict=True):
             mine = bought[customer]
             parts.append(catalog.features.build(query, found))
             paid = np.array([mine.get(item, -1.0) for item in found.item_idx.tolist()], np.float32)
@@ -139,6 +132,4 @@ def build_examples(
     if not parts:
         nothing = np.empty(0, np.float32)
         return Examples(np.empty((0, len(FEATURES)), np.float32), nothing, nothing, np.empty(0, np.int64))
-    return Examples(
-        np.concatenate(parts), np.concatenate(labels), np.concatenate(amounts), np.concatenate(groups)
-    )
+    return Examples(np.concatenate(parts), np.concatenate(labels), np.concatenate(amounts), np.concatenate(groups))

@@ -67,9 +67,7 @@ def _program(
         )
 
 
-def _export(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path
-) -> float:
+def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path) -> float:
     program = _program(module, inputs, names)
     if program is None:
         raise GateError(f"{path.name}: torch returned no ONNX program")

@@ -20,9 +20,7 @@ def gates(metrics: Mapping[str, Mapping[str, float]], recall_of_index: float) ->
     """What a bundle must show before its channel moves."""
     full, repurchase = metrics["full"]["map@12"], metrics["repurchase"]["map@12"]
     return [
-        Gate(
-            "ranking beats repurchase on MAP@12", full > repurchase, f"{full:.5f}", f"above {repurchase:.5f}"
-        ),
+        Gate("ranking beats repurchase on MAP@12", full > repurchase, f"{full:.5f}", f"above {repurchase:.5f}"),
         Gate(
             "index finds what exact search finds",
             recall_of_index >= MIN_INDEX_RECALL,

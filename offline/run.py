@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,21 +27,22 @@ import torch
 
 from infra.bundle import open_bundle, write_manifest
 from infra.clock import Clock
-from infra.errors import ConfigurationError, GateError
+from infra.errors import GateError
 from infra.registry import Registry
 from offline.build_statistics import build_items
 from offline.evaluate import Evaluation, evaluate, index_recall
 from offline.event_log import EventLog
 from offline.examples import Examples, build_examples, catalog_at, purchases_between
 from offline.export import export_query_encoder, export_ranker
+from offline.gates import Gate, gates
 from offline.histories import Histories, load_histories
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.models.two_tower import TwoTower
-from offline.gates import Gate, gates
+from offline.progress import step
 from offline.train_ranking import RankingConfig, gate_entropy, train_mmoe
 from offline.train_retrieval import RetrievalConfig, item_vectors, new_two_tower, train_two_tower
-from offline.training import step
 from offline.weights import load_examples, load_weights, save_examples, save_weights
+from offline.window import Window
 from serving.features import FEATURES, SOURCES, feature_hash
 from serving.golden import make_golden, open_runtime
 from serving.index import VectorIndex
@@ -54,7 +55,6 @@ from streams.state import MAX_EVENTS, STATE_FORMAT
 
 T = TypeVar("T")
 
-WEEK = 7
 GOLDEN_CASES = 8
 
 
@@ -85,36 +85,6 @@ class RunResult:
     gates: list[Gate]
     evaluation: Evaluation
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Window:
-    """cut: end of what is known · horizon: days that are predicted. Both ends of the test window lie in the log."""
-
-    cut: datetime
-    horizon: int
-
-
-def choose_window(span: tuple[datetime, datetime], until: datetime | None) -> Window:
-    """The test window: the days after `until` where the log has them, else the last days before it.
-
-    A log of a few days is cut after 5/7 of it, so that a single week can still be learned from and judged.
-
-    Raises:
-        ConfigurationError: nothing lies before the cut.
-    """
-    first = span[0].replace(hour=0, minute=0, second=0, microsecond=0)
-    end = span[1].replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    horizon = min(WEEK, max(1, (end - first).days * 2 // 7))
-    if until is not None and until < end:
-        cut = until
-    else:
-        cut = (end if until is None else min(end, until)) - timedelta(days=horizon)
-    if cut <= span[0]:
-        raise ConfigurationError(
-            f"--until {cut.date()} leaves no history: the log runs from {span[0].isoformat()} to {span[1].isoformat()}"
-        )
-    return Window(cut, horizon)
 
 
 class OfflineRun:
@@ -201,9 +171,7 @@ class OfflineRun:
         ranker, examples = self._ranker(histories, items, segments, tower, cuts)
         late = self.directory / "tower-late.npz"
         if not load_weights(tower, late):
-            refresh = replace(
-                config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4
-            )
+            refresh = replace(config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4)
             self._timed(
                 "two-tower refresh",
                 lambda: train_two_tower(tower, histories, items, self.cut, refresh, seed=config.seed + 1),
@@ -222,9 +190,7 @@ class OfflineRun:
         config = self.config.ranking
         examples = load_examples(self.directory / "examples.npz")
         if examples is None:
-            examples = self._timed(
-                "examples", lambda: self._examples(histories, items, segments, tower, cuts)
-            )
+            examples = self._timed("examples", lambda: self._examples(histories, items, segments, tower, cuts))
             save_examples(examples, self.directory / "examples.npz")
         if not examples.bought.any():
             raise GateError(
@@ -254,15 +220,11 @@ class OfflineRun:
             for cut in cuts:
                 catalog = catalog_at(histories, items, segments, cut, vectors, encoder, index)
                 parts.append(
-                    build_examples(
-                        histories, catalog, cut, self.horizon, progress, limit=limit, seed=self.config.seed
-                    )
+                    build_examples(histories, catalog, cut, self.horizon, progress, limit=limit, seed=self.config.seed)
                 )
         return Examples.join(parts)
 
-    def _encoder(
-        self, tower: TwoTower, vectors: npt.NDArray[np.float32], items: ItemTable, name: str
-    ) -> QueryEncoder:
+    def _encoder(self, tower: TwoTower, vectors: npt.NDArray[np.float32], items: ItemTable, name: str) -> QueryEncoder:
         path = self.directory / f"query-encoder-{name}.onnx"
         export_query_encoder(tower, path)
         return QueryEncoder(onnx_session(str(path)), vectors, items.index, name)
@@ -294,9 +256,7 @@ class OfflineRun:
             "query_encoder": export_query_encoder(tower, staged / "query_encoder.onnx"),
             "ranker": export_ranker(ranker, staged / "ranker.onnx", examples.features[:256]),
         }
-        encoder = QueryEncoder(
-            onnx_session(str(staged / "query_encoder.onnx")), vectors, items.index, "staged"
-        )
+        encoder = QueryEncoder(onnx_session(str(staged / "query_encoder.onnx")), vectors, items.index, "staged")
         catalog = catalog_at(histories, items, segments, self.cut, vectors, encoder, index)
         catalog.statistics.save(staged / "statistics.npz")
         pq.write_table(
@@ -321,9 +281,7 @@ class OfflineRun:
         }
         return staged, facts
 
-    def _index_recall(
-        self, catalog: Catalog, histories: Histories, vectors: npt.NDArray[np.float32]
-    ) -> float:
+    def _index_recall(self, catalog: Catalog, histories: Histories, vectors: npt.NDArray[np.float32]) -> float:
         some = histories.customers[:: max(1, len(histories.customers) // 500)]
         states = [state for c in some if (state := histories.state(c, self.cut)) is not None]
         return index_recall(catalog.index, vectors, catalog.encoder.encode(states))
@@ -342,9 +300,7 @@ class OfflineRun:
         (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
         return evaluation
 
-    def _manifest(
-        self, staged: Path, items: ItemTable, histories: Histories, evaluation: Evaluation | None
-    ) -> None:
+    def _manifest(self, staged: Path, items: ItemTable, histories: Histories, evaluation: Evaluation | None) -> None:
         (staged / "manifest.json").unlink(missing_ok=True)
         write_manifest(
             staged,
@@ -392,18 +348,3 @@ def code_revision() -> str | None:
 def limit_threads(n: int) -> None:
     """Same number of threads, same sums: the number is part of what makes two runs equal."""
     torch.set_num_threads(n)
-
-
-def parse_day(text: str) -> datetime:
-    """A date or an ISO time, in UTC where no offset is given.
-
-    Raises:
-        ConfigurationError: neither.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{text!r} is not a date; write 2017-12-24 or 2017-12-24T18:00:00+00:00"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -10,7 +10,8 @@ import torch
 from offline.examples import Examples
 from offline.losses import ranking_loss
 from offline.models.mmoe import MMOE, MMOEConfig
-from offline.training import seed_everything, step
+from offline.progress import step
+from offline.training import seed_everything
 
 
 @dataclass(frozen=True)

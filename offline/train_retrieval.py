@@ -15,7 +15,8 @@ from offline.build_statistics import item_column
 from offline.histories import Histories
 from offline.losses import sampled_softmax
 from offline.models.two_tower import TwoTower, TwoTowerConfig
-from offline.training import seed_everything, step
+from offline.progress import step
+from offline.training import seed_everything
 from serving.items import ATTRIBUTES, ItemTable
 from streams.encoder import MICROS_A_DAY, SEQUENCE_LENGTH
 from streams.events import PURCHASE
@@ -163,9 +164,7 @@ def _batch_loss(
     valid = past >= data.start[batch][:, None]
     past = np.maximum(past, 0)
     newest = data.time[data.basket[batch] - 1][:, None]
-    gaps = np.where(valid, np.log1p(np.maximum(newest - data.time[past], 0) / MICROS_A_DAY), 0).astype(
-        np.float32
-    )
+    gaps = np.where(valid, np.log1p(np.maximum(newest - data.time[past], 0) / MICROS_A_DAY), 0).astype(np.float32)
     history = np.where(valid, data.item[past], 0)
     target = data.item[batch]
     unique, place = np.unique(np.concatenate([history.ravel(), target, negatives]), return_inverse=True)

@@ -63,9 +63,7 @@ class _LogChecker:
         articles = self._read(self.log.path / "articles.parquet", ARTICLE_SCHEMA)
         known = None if articles is None else articles["article_id"].combine_chunks()
         self._check_table("articles", articles, "article_id")
-        self._check_table(
-            "customers", self._read(self.log.path / "customers.parquet", CUSTOMER_SCHEMA), "customer_id"
-        )
+        self._check_table("customers", self._read(self.log.path / "customers.parquet", CUSTOMER_SCHEMA), "customer_id")
         keys = [np.empty(0, np.uint64)]
         for path in self.log.days:
             table = self._read(path, EVENT_SCHEMA)
@@ -102,9 +100,7 @@ class _LogChecker:
         hash_table(self._digest, table)
         self.counts[name] = table.num_rows
         ids = table[column].combine_chunks()
-        self._fail(
-            "ids_present", f"{name}.parquet", column, _empty(ids), values=ids, reason="an id is needed here"
-        )
+        self._fail("ids_present", f"{name}.parquet", column, _empty(ids), values=ids, reason="an id is needed here")
         if pc.count_distinct(ids).as_py() != len(ids):
             order = np.argsort(np.asarray(ids.to_numpy(zero_copy_only=False), str), kind="stable")
             arranged = ids.take(pa.array(order))
@@ -130,9 +126,7 @@ class _LogChecker:
 
         for column in ("event_id", "customer_id", "article_id"):
             fail("ids_present", column, _empty(columns[column]), "an id is needed here")
-        fail(
-            "types", "type", _not(pc.is_in(columns["type"], value_set=pa.array(EVENT_TYPES))), "unknown type"
-        )
+        fail("types", "type", _not(pc.is_in(columns["type"], value_set=pa.array(EVENT_TYPES))), "unknown type")
         start = datetime.fromisoformat(path.stem).replace(tzinfo=UTC)
         kind = EVENT_SCHEMA.field("occurred_at").type
         times = columns["occurred_at"]
@@ -191,15 +185,11 @@ class _LogChecker:
         if self._digest.hexdigest() != self.log.content_hash:
             self._file_error("content", "manifest.json", "the values are not those that were imported")
 
-    def _fail(
-        self, check: str, file: str, column: str, mask: pa.Array, *, values: pa.Array, reason: str
-    ) -> None:
+    def _fail(self, check: str, file: str, column: str, mask: pa.Array, *, values: pa.Array, reason: str) -> None:
         at = np.flatnonzero(np.asarray(mask.to_numpy(zero_copy_only=False), bool))
         if len(at):
             shown = values.take(pa.array(at[:EXAMPLES])).to_pylist()
-            self.findings.add(
-                check, reason, file=file, column=column, rows=at.astype(np.int64) + 1, values=shown
-            )
+            self.findings.add(check, reason, file=file, column=column, rows=at.astype(np.int64) + 1, values=shown)
 
     def _file_error(self, check: str, file: str, reason: str) -> None:
         self.findings.add_error(check, DataError(reason, file=file))

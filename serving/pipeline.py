@@ -20,7 +20,7 @@ from serving.reranking import order
 from serving.retrieval.candidates import CandidateSet, Floats, Ints, Query, Source, merge
 from serving.runtime import Catalog, Runtime
 from streams.events import from_micros, to_micros
-from streams.state import CustomerState
+from streams.state import CustomerState, state_before
 from streams.store import StoredCustomer
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,9 @@ class Pipeline:
             degraded: reasons known to the caller (the store did not answer, say).
         """
         now = to_micros(self._clock.now())
-        states = [None if customer is None else customer.state for customer in customers]
-        vectors = query_vectors(self._catalog, states, customers)
+        known = [None if customer is None else _before(customer, now) for customer in customers]
+        vectors = query_vectors(self._catalog, known)
+        states = [None if customer is None else customer.state for customer in known]
         prepared = [
             Prepared(request, query, not len(query.history), None if state is None else state.as_of)
             for request, state, query in zip(
@@ -115,9 +116,7 @@ class Pipeline:
                 error=RequestError(code="invalid_request", message=str(error)),
             )
 
-    def _compose(
-        self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]
-    ) -> Recommendations:
+    def _compose(self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]) -> Recommendations:
         request, query = prepared.request, prepared.query
         trace: Trace = []
         cold = prepared.cold
@@ -202,26 +201,26 @@ def retrieve(sources: Sequence[Source], queries: Sequence[Query]) -> list[Candid
     return [merge(names, found) for found in zip(*by_source, strict=True)]
 
 
-def query_vectors(
-    catalog: Catalog, states: Sequence[CustomerState | None], customers: Sequence[StoredCustomer | None]
-) -> Floats:
+def query_vectors(catalog: Catalog, customers: Sequence[StoredCustomer | None]) -> Floats:
     """float32[n, d]: the stored embedding where it is of this bundle's space, else encoded from state; zero if unknown."""
-    vectors = np.zeros((len(states), catalog.encoder.dim), np.float32)
-    missing = []
-    for row, (state, customer) in enumerate(zip(states, customers, strict=True)):
-        if (
-            customer is not None
-            and customer.embedding is not None
-            and customer.space == catalog.encoder.space
-        ):
+    vectors = np.zeros((len(customers), catalog.encoder.dim), np.float32)
+    missing: dict[int, CustomerState] = {}
+    for row, customer in enumerate(customers):
+        if customer is None:
+            continue
+        if customer.embedding is not None and customer.space == catalog.encoder.space:
             vectors[row] = customer.embedding
-        elif state is not None and len(state):
-            missing.append(row)
+        elif len(customer.state):
+            missing[row] = customer.state
     if missing:
-        vectors[missing] = catalog.encoder.encode(
-            [state for r in missing if (state := states[r]) is not None]
-        )
+        vectors[list(missing)] = catalog.encoder.encode(list(missing.values()))
     return vectors
+
+
+def _before(customer: StoredCustomer, now: int) -> StoredCustomer:
+    """Drop what lies ahead of `now`, and with it an embedding that has seen it."""
+    state = state_before(customer.state, now)
+    return customer if state is customer.state else StoredCustomer(state, customer.version)
 
 
 def _retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:

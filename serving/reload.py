@@ -17,8 +17,9 @@ from infra.bundle import Bundle
 from infra.clock import Clock
 from infra.errors import BundleNotFound, ModisteError
 from infra.registry import Registry
+from serving.golden import open_runtime
 from serving.pipeline import Pipeline
-from serving.runtime import Runtime, load_runtime
+from serving.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def loader(clock: Clock) -> Callable[[Bundle], Loaded]:
     """
 
     def load(bundle: Bundle) -> Loaded:
-        runtime = load_runtime(bundle)
+        runtime = open_runtime(bundle)
         return Loaded(bundle.bundle_id, runtime, Pipeline(runtime, clock))
 
     return load

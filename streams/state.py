@@ -67,6 +67,22 @@ def empty_state(customer_id: str) -> CustomerState:
     )
 
 
+def state_before(state: CustomerState, until: int) -> CustomerState:
+    """The same customer as known strictly before `until` (microseconds); the same object if nothing is cut off."""
+    end = int(np.searchsorted(state.occurred_at, until, side="left"))
+    if end == len(state):
+        return state
+    return CustomerState(
+        state.customer_id,
+        state.occurred_at[:end],
+        state.keys[:end],
+        state.types[:end],
+        state.prices[:end],
+        state.quantities[:end],
+        state.article_ids[:end],
+    )
+
+
 def fold(state: CustomerState, events: Sequence[Event]) -> tuple[CustomerState, list[Outcome]]:
     """Add events to a state. Pure; returns the new state (the same object if nothing changed) and one outcome an event.
 

@@ -43,13 +43,9 @@ class MMOE(nn.Module):
             )
             for _ in range(config.n_experts)
         )
-        self.gates = nn.ModuleList(
-            nn.Linear(config.n_features, config.n_experts) for _ in range(config.n_tasks)
-        )
+        self.gates = nn.ModuleList(nn.Linear(config.n_features, config.n_experts) for _ in range(config.n_tasks))
         self.towers = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(config.expert_dim, config.tower_dim), nn.SiLU(), nn.Linear(config.tower_dim, 1)
-            )
+            nn.Sequential(nn.Linear(config.expert_dim, config.tower_dim), nn.SiLU(), nn.Linear(config.tower_dim, 1))
             for _ in range(config.n_tasks)
         )
 

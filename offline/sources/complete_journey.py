@@ -88,9 +88,7 @@ class CompleteJourney:
             department, brand, category, kind, size = (raw.text(name) for name in columns[1:])
             finished = {
                 "article_id": raw.ids("product_id"),
-                "title": pa.array(
-                    map(article_title, *(c.to_pylist() for c in (kind, category, department, size)))
-                ),
+                "title": pa.array(map(article_title, *(c.to_pylist() for c in (kind, category, department, size)))),
                 "department": department,
                 "category": category,
                 "subcategory": kind,

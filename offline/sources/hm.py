@@ -100,9 +100,7 @@ class HM:
             customer, article = raw.ids("customer_id", _LONGEST_CUSTOMER_ID), _article_ids(raw)
             raw.known("article_id", article, known_articles, "the article table")
             finished = {
-                "event_id": pc.binary_join_element_wise(
-                    pc.strftime(moment, "%Y%m%d"), customer, article, "-"
-                ),
+                "event_id": pc.binary_join_element_wise(pc.strftime(moment, "%Y%m%d"), customer, article, "-"),
                 "type": pa.repeat("purchase", len(raw.rows)),
                 "occurred_at": moment,
                 "customer_id": customer,
@@ -112,9 +110,7 @@ class HM:
                 "row": pa.array(raw.rows),
             }
             if "sales_channel_id" in batch.schema.names:
-                finished["sales_channel_id"] = raw.whole(
-                    "sales_channel_id", "channels", 0, 127, required=False
-                )
+                finished["sales_channel_id"] = raw.whole("sales_channel_id", "channels", 0, 127, required=False)
             yield raw.finish(finished, SOURCE_EVENT_SCHEMA)
 
 

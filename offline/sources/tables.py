@@ -42,9 +42,7 @@ def find_table(directory: Path, stem: str, kinds: Sequence[str] = ("csv", "parqu
     if not found:
         here = sorted(p.name for p in directory.iterdir())
         listing = ", ".join(here[:12]) + (", …" if len(here) > 12 else "") if here else "nothing"
-        raise DataError(
-            f"no such file; looked for {' or '.join(names)}, found {listing}", file=str(directory / stem)
-        )
+        raise DataError(f"no such file; looked for {' or '.join(names)}, found {listing}", file=str(directory / stem))
     if len(found) > 1:
         raise ConfigurationError(f"{directory} holds {' and '.join(p.name for p in found)}; keep one of them")
     return found[0]
@@ -78,9 +76,7 @@ def read_batches(
 def _choose(path: Path, found: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
     missing = [name for name in columns if name not in found]
     if missing:
-        raise DataError(
-            f"column missing; found {', '.join(found) or 'none'}", file=path.name, column=missing[0]
-        )
+        raise DataError(f"column missing; found {', '.join(found) or 'none'}", file=path.name, column=missing[0])
     return [*columns, *(name for name in optional if name in found)]
 
 
@@ -91,9 +87,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"not a whole Parquet file (cut short?): {error}", file=path.name) from error
 
 
-def _read_parquet(
-    path: Path, columns: Sequence[str], optional: Sequence[str]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _read_parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     with _open_parquet(path) as file:
         chosen = _choose(path, file.schema_arrow.names, columns, optional)
         row = 1
@@ -109,9 +103,7 @@ def _read_parquet(
             row += batch.num_rows
 
 
-def _read_csv(
-    path: Path, columns: Sequence[str], optional: Sequence[str]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _read_csv(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             header = next(csv.reader(stream), [])
@@ -185,9 +177,7 @@ class RawBatch:
         try:
             values = raw.cast(pa.string())
         except pa.ArrowException as error:
-            raise DataError(
-                f"not text: {error}", file=self.file, column=column, row=self._undecodable(raw)
-            ) from error
+            raise DataError(f"not text: {error}", file=self.file, column=column, row=self._undecodable(raw)) from error
         values = pc.utf8_trim_whitespace(values)
         return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
 
@@ -275,9 +265,7 @@ class RawBatch:
         if not (pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type)):
             raw = self.text(column)
         elif pa.types.is_floating(raw.type) and kind == pa.int64():
-            raw = pc.if_else(
-                pc.is_nan(raw), pa.scalar(None, raw.type), raw
-            )  # how pandas writes a missing whole
+            raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)  # how pandas writes a missing whole
         try:
             return raw.cast(kind)
         except pa.ArrowException:

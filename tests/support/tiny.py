@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from infra.clock import ManualClock
 from infra.registry import Registry
 from offline.event_log import EventLog, import_data
-from offline.run import OfflineRun, RunConfig, choose_window
+from offline.run import OfflineRun, RunConfig
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig
+from offline.window import choose_window
 
 START = datetime(2020, 6, 1, tzinfo=UTC)
 WEEKS = 8
