@@ -143,9 +143,7 @@ def read_manifest(directory: Path) -> Manifest:
             raise BundleError(f"{path} is a link or larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
         raw = path.read_bytes()
     except OSError as error:
-        raise BundleError(
-            f"no bundle at {directory}: {MANIFEST} cannot be read ({error.strerror})"
-        ) from error
+        raise BundleError(f"no bundle at {directory}: {MANIFEST} cannot be read ({error.strerror})") from error
     try:
         given = msgspec.json.decode(raw, type=_Format).format
         if given != FORMAT:
@@ -157,9 +155,7 @@ def read_manifest(directory: Path) -> Manifest:
         _refuse_unsafe(name, path)
     expected = _content_id(manifest)
     if manifest.bundle_id != expected:
-        raise BundleError(
-            f"{path} was changed: it calls itself {manifest.bundle_id!r}, its content is {expected}"
-        )
+        raise BundleError(f"{path} was changed: it calls itself {manifest.bundle_id!r}, its content is {expected}")
     return manifest
 
 
@@ -207,14 +203,7 @@ def _content_id(manifest: Manifest) -> str:
 
 def _refuse_unsafe(name: str, manifest: Path) -> None:
     pure = PurePosixPath(name)
-    if (
-        not name
-        or name != str(pure)
-        or pure.is_absolute()
-        or ".." in pure.parts
-        or "\\" in name
-        or "\0" in name
-    ):
+    if not name or name != str(pure) or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
         raise BundleError(f"{manifest}: file name {name!r} leaves the bundle's directory")
     if name in (".", MANIFEST):
         raise BundleError(f"{manifest}: {name!r} cannot be one of the bundle's files")

@@ -40,9 +40,7 @@ class DataError(ModisteError):
         self, message: str, *, file: str | None = None, column: str | None = None, row: int | None = None
     ) -> None:
         place = ", ".join(
-            f"{name} {value}"
-            for name, value in (("file", file), ("column", column), ("row", row))
-            if value is not None
+            f"{name} {value}" for name, value in (("file", file), ("column", column), ("row", row)) if value is not None
         )
         super().__init__(f"{place}: {message}" if place else message)
         self.reason = message

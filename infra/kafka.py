@@ -130,9 +130,7 @@ async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> 
 async def list_topics(settings: KafkaSettings) -> dict[str, int]:
     """Topic -> number of partitions, internal topics left out."""
     async with _admin(settings) as admin:
-        return {
-            name: n for name, n in sorted((await _partitions(admin)).items()) if not name.startswith("__")
-        }
+        return {name: n for name, n in sorted((await _partitions(admin)).items()) if not name.startswith("__")}
 
 
 async def _partitions(admin: Any) -> dict[str, int]:

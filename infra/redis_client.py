@@ -33,13 +33,10 @@ def store_errors(settings: RedisSettings) -> Iterator[None]:
         yield
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise ConfigurationError(
-            f"the server at {place} refuses us ({error}); "
-            "check user and password in redis.url (MODISTE_REDIS__URL)"
+            f"the server at {place} refuses us ({error}); check user and password in redis.url (MODISTE_REDIS__URL)"
         ) from error
     except redis.exceptions.TimeoutError as error:
-        raise StoreUnavailable(
-            f"the server at {place} did not answer within {settings.timeout_ms} ms"
-        ) from error
+        raise StoreUnavailable(f"the server at {place} did not answer within {settings.timeout_ms} ms") from error
     except (
         redis.exceptions.ConnectionError,
         redis.exceptions.ReadOnlyError,
@@ -100,7 +97,5 @@ def _server(settings: RedisSettings) -> str:
             "set MODISTE_REDIS__URL=redis://host:port to name a running one"
         )
     if settings.url.startswith("memory://"):
-        raise ConfigurationError(
-            "redis.url is memory://, which has no server; use redis://, rediss:// or unix:// here"
-        )
+        raise ConfigurationError("redis.url is memory://, which has no server; use redis://, rediss:// or unix:// here")
     return settings.url

@@ -153,9 +153,7 @@ class Registry:
         with self._locked(channel):
             now = self.pointer(channel)
             if now.previous is None:
-                raise BundleNotFound(
-                    f"channel {channel} has only pointed at {now.bundle_id}; nothing to roll back to"
-                )
+                raise BundleNotFound(f"channel {channel} has only pointed at {now.bundle_id}; nothing to roll back to")
             self.open(now.previous)
             return self._point(channel, now.previous, now.bundle_id, by)
 
@@ -218,9 +216,7 @@ class Registry:
         try:
             held = open_bundle(target).manifest
         except BundleError as error:
-            raise BundleError(
-                f"{error}; it is published but damaged: remove {target}, then publish again"
-            ) from error
+            raise BundleError(f"{error}; it is published but damaged: remove {target}, then publish again") from error
         if held != source.manifest:
             raise BundleError(f"{target} is taken by another bundle; a published bundle is never overwritten")
         return source.bundle_id
@@ -269,9 +265,7 @@ class Registry:
 
 def _check_channel(channel: str) -> str:
     if not _CHANNEL.fullmatch(channel):
-        raise BundleError(
-            f"{channel!r} is not a channel name; use up to 64 of a-z, 0-9, '.', '_', '-', no sign first"
-        )
+        raise BundleError(f"{channel!r} is not a channel name; use up to 64 of a-z, 0-9, '.', '_', '-', no sign first")
     return channel
 
 

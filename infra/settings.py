@@ -158,9 +158,7 @@ class ClockSettings(Section):
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:
         if (self.origin is None) != (self.started_at is None):
-            raise ValueError(
-                "origin and started_at (seconds since 1970) belong together; give both or neither"
-            )
+            raise ValueError("origin and started_at (seconds since 1970) belong together; give both or neither")
         if self.origin is None and self.speed != 1.0:
             raise ValueError("speed needs origin and started_at")
         return self
@@ -254,9 +252,7 @@ def load_settings(env: Mapping[str, str] | None = None, file: Path | None = None
     path = named or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     tree = _read_file(path) if path is not None else {}
     source = EnvSettingsSource(Settings)
-    source.env_vars = {
-        name.lower(): value for name, value in given.items() if name.startswith(PREFIX) and value
-    }
+    source.env_vars = {name.lower(): value for name, value in given.items() if name.startswith(PREFIX) and value}
     for key, value in source().items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
     try:

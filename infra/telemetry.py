@@ -92,9 +92,7 @@ def metrics_page() -> tuple[bytes, str]:
 
 def _metric(kind: type[_Metric], name: str, create: Callable[[str], _Metric]) -> _Metric:
     if not _NAME.fullmatch(name) or name.startswith(NAMESPACE):
-        raise ConfigurationError(
-            f"metric name {name!r}; use a-z, 0-9 and '_', without the prefix {NAMESPACE}_"
-        )
+        raise ConfigurationError(f"metric name {name!r}; use a-z, 0-9 and '_', without the prefix {NAMESPACE}_")
     with _lock:
         held = METRICS.get(name)
         if held is None:

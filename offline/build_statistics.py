@@ -19,12 +19,12 @@ REPEAT_PRIOR = (0.1, 5.0)  # share, buyers: an article with few buyers is taken 
 
 
 def build_items(articles: pa.Table, histories: Histories, cut: int) -> pa.Table:
-    """The bundle's items table: attributes, and the price the shop asks (else the median paid in 91 days before the cut)."""
+    """The bundle's items table: attributes and the price: what the shop asks, else the median paid in 91 days."""
     ids = articles["article_id"].to_pylist()
     asked = np.asarray(articles["price"].cast(pa.float64()).to_numpy(), np.float64)
     before = (histories.occurred_at < cut) & (histories.occurred_at >= cut - 91 * MICROS_A_DAY)
     each = histories.prices[before] / np.maximum(histories.quantities[before], 1)
-    paid = _median_by(histories.articles[before], each, len(histories.article_ids))
+    paid = _median_by(histories.articles[before], each.astype(np.float32), len(histories.article_ids))
     place = {article: row for row, article in enumerate(histories.article_ids.tolist())}
     habit = np.array([paid[place[i]] if i in place else np.nan for i in ids])
     price = np.where(np.isnan(asked), habit, asked).astype(np.float32)

@@ -108,7 +108,10 @@ def build_examples(
     if len(customers) > limit:
         chosen = np.random.default_rng(seed).choice(len(customers), limit, replace=False)
         customers = [customers[i] for i in np.sort(chosen)]
-    parts, labels, amounts, groups = [], [], [], []
+    parts: list[npt.NDArray[np.float32]] = []
+    labels: list[npt.NDArray[np.float32]] = []
+    amounts: list[npt.NDArray[np.float32]] = []
+    groups: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(customers), CHUNK):
         chunk = customers[first : first + CHUNK]
         pairs = [(c, state) for c in chunk if (state := histories.state(c, cut)) is not None]

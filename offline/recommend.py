@@ -1,4 +1,4 @@
-"""`modiste recommend`: answers in process, for one customer or for all, from the live store or from replayed history."""
+"""`modiste recommend`: answers in process for one customer or all, from the live store or replayed history."""
 
 from __future__ import annotations
 

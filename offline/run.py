@@ -1,4 +1,4 @@
-"""`modiste offline run`: event log -> examples -> two-tower -> index -> MMOE -> ONNX -> evaluation -> bundle -> channel.
+"""`modiste offline run`: event log -> two-tower -> index -> examples -> MMOE -> ONNX -> evaluation -> bundle.
 
 Everything that is learned or counted comes from events strictly before the cut. What follows the cut is read once, by
 the evaluation. Each stage leaves a checkpoint keyed by data, configuration, seed and code, so a run that was stopped

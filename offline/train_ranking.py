@@ -53,7 +53,7 @@ def train_mmoe(examples: Examples, config: RankingConfig, *, seed: int) -> MMOE:
                 rows = torch.from_numpy(order[first : first + config.batch])
                 loss = ranking_loss(model(features[rows]), bought[rows], spend[rows])
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
                 progress.advance(1, f"loss {loss.item():.4f}")

@@ -63,7 +63,8 @@ def item_inputs(items: ItemTable) -> ItemInputs:
 class Sequences:
     """Purchases of known articles by customer in time order, with the start of each one's past basket boundary.
 
-    item: int64[n] · time: int64[n] · start: int64[n] first row of the customer · basket: int64[n] first row of the basket.
+    item: int64[n] · time: int64[n] · start: int64[n] first row of the customer ·
+    basket: int64[n] first row of the basket.
     """
 
     item: Ints
@@ -118,7 +119,7 @@ def train_two_tower(
         return
     counts = np.bincount(data.item[targets], minlength=len(items)) + 1.0
     log_q = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
-    # Embedding tables are large and touched sparsely, but plain Adam over 92k rows costs less here than sparse gradients.
+    # The tables are touched sparsely, but plain Adam over 92k rows costs less here than sparse gradients would.
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     model.train()
     batches = -(-len(targets) // config.batch) * config.epochs
@@ -133,7 +134,7 @@ def train_two_tower(
                 negatives = rng.integers(0, len(items), config.negatives)
                 loss = _batch_loss(model, inputs, data, batch, negatives, log_q, config.log_q)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
                 progress.advance(1, f"loss {loss.item():.3f}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from offline.examples import Examples
@@ -41,14 +43,14 @@ def load_examples(path: Path) -> Examples | None:
     return None if stored is None else Examples(**stored)
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> None:
+def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".part.npz")
     np.savez(aside, allow_pickle=False, **arrays)
     aside.replace(path)
 
 
-def _read(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | None:
+def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     if not path.exists():
         return None
     try:

@@ -61,9 +61,7 @@ class ActivityRing:
 
     def add(self, event: Event) -> None:
         self._count += 1
-        self._ring.append(
-            Activity(self._count, event.type, event.customer_id, event.article_id, event.occurred_at)
-        )
+        self._ring.append(Activity(self._count, event.type, event.customer_id, event.article_id, event.occurred_at))
 
     def recent(self, limit: int = KEPT) -> list[Activity]:
         """The newest first."""

@@ -129,11 +129,7 @@ class Envelope:
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
-                    *(
-                        (k.encode(), v.encode())
-                        for k, v in SECURITY_HEADERS.items()
-                        if k.encode() not in present
-                    ),
+                    *((k.encode(), v.encode()) for k, v in SECURITY_HEADERS.items() if k.encode() not in present),
                 ]
             await send(message)
 

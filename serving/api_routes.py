@@ -182,9 +182,7 @@ def _decode(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(
-            400, f"the body is not JSON: {error}", given=body[:80].decode(errors="replace")
-        ) from error
+        raise Problem(400, f"the body is not JSON: {error}", given=body[:80].decode(errors="replace")) from error
 
 
 @router.post(
@@ -332,9 +330,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get(
-    "/readyz", summary="Everything needed is there", tags=["health"], responses={503: {"model": Ready}}
-)
+@router.get("/readyz", summary="Everything needed is there", tags=["health"], responses={503: {"model": Ready}})
 async def readyz(gateway: Needs, response: Response) -> Ready:
     """Store, broker and bundle, each by name; 503 when one is not there."""
     checks = await gateway.checks()

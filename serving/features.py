@@ -101,7 +101,7 @@ class FeatureBuilder:
                 np.log1p(s.last_sold),
             ]
         ).astype(np.float32)
-        self._interval = np.nan_to_num(s.interval, nan=NEVER)
+        self._interval = np.nan_to_num(s.interval, nan=NEVER).astype(np.float64)
 
     def build(self, query: Query, candidates: CandidateSet) -> Floats:
         """float32[C, F] in the order of FEATURES, finite everywhere."""
@@ -125,7 +125,8 @@ class FeatureBuilder:
         n = len(history.items)
 
         def by_item(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            return _gather(np.bincount(_inverse(history), weights=weights, minlength=n), place, known, 0.0)
+            sums = np.bincount(_inverse(history), weights=weights, minlength=n).astype(np.float64)
+            return _gather(sums, place, known, 0.0)
 
         count = _gather(history.count, place, known, 0.0)
         decayed = _gather(history.decayed, place, known, 0.0)
@@ -137,7 +138,7 @@ class FeatureBuilder:
         item_interval = self._interval[rows]
         return np.stack(
             [
-                known,
+                known.astype(np.float64),
                 np.log1p(count),
                 np.log1p(by_item((history.ages < 30).astype(np.float64))),
                 np.log1p(by_item((history.ages < 90).astype(np.float64))),
@@ -152,7 +153,7 @@ class FeatureBuilder:
                 _due(last, own_interval),
                 np.log1p(item_interval),
                 _due(last, item_interval),
-                last <= (days[0] + 1e-9 if len(days) else -1.0),
+                (last <= (days[0] + 1e-9 if len(days) else -1.0)).astype(np.float64),
             ]
         )
 

@@ -50,9 +50,7 @@ def make_golden(runtime: Runtime, states: Sequence[CustomerState | None], now: d
     for n, state in enumerate(states):
         customer = state.customer_id if state else f"golden-unknown-{n}"
         raw = base64.b64encode(encode_state(state)).decode() if state else None
-        lines.append(
-            msgspec.json.encode(GoldenCase(customer, now, raw, _answer(runtime, customer, state, now)))
-        )
+        lines.append(msgspec.json.encode(GoldenCase(customer, now, raw, _answer(runtime, customer, state, now))))
     return b"\n".join(lines) + b"\n"
 
 
@@ -70,8 +68,8 @@ def check_golden(runtime: Runtime, raw: bytes) -> int:
         same = len(set(given) & set(case.article_ids))
         if same < MIN_OVERLAP * len(case.article_ids):
             raise BundleError(
-                f"bundle {runtime.bundle_id}: golden customer {case.customer_id} got {same} of the {len(case.article_ids)} "
-                f"recorded articles; it would rank differently here"
+                f"bundle {runtime.bundle_id}: golden customer {case.customer_id} got {same} of the "
+                f"{len(case.article_ids)} recorded articles; it would rank differently here"
             )
     return len(lines)
 

@@ -47,9 +47,7 @@ def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int
     """
     if state is None:
         none = np.empty(0)
-        return History(
-            as_of, np.empty(0, np.int64), none, np.empty(0, np.float32), np.empty(0, np.int64), *[none] * 4
-        )
+        return History(as_of, np.empty(0, np.int64), none, np.empty(0, np.float32), np.empty(0, np.int64), *[none] * 4)
     end = int(np.searchsorted(state.occurred_at, as_of, side="left"))
     item_idx = np.array([index.get(article, -1) for article in state.article_ids[:end]], np.int64)
     keep = (item_idx >= 0) & (state.types[:end] == PURCHASE)
@@ -62,7 +60,5 @@ def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int
     np.maximum.at(first_age, inverse, ages)
     np.minimum.at(last_age, inverse, ages)
     count = np.bincount(inverse, minlength=len(items)).astype(np.float64)
-    decayed = np.bincount(inverse, weights=np.exp(-ages / DECAY_DAYS), minlength=len(items))
-    return History(
-        as_of, item_idx, ages, prices.astype(np.float32), items, first_age, last_age, count, decayed
-    )
+    decayed = np.bincount(inverse, weights=np.exp(-ages / DECAY_DAYS), minlength=len(items)).astype(np.float64)
+    return History(as_of, item_idx, ages, prices.astype(np.float32), items, first_age, last_age, count, decayed)

@@ -18,8 +18,8 @@ COLUMNS = ("article_id", "title", *ATTRIBUTES, "price")
 class ItemTable:
     """Row number = item_idx.
 
-    index: article_id -> item_idx · codes: attribute -> int32[n], -1 where missing · labels: attribute -> names by code ·
-    prices: float32[n], nan where unknown.
+    index: article_id -> item_idx · codes: attribute -> int32[n], -1 where missing · labels: attribute -> names by
+    code · prices: float32[n], nan where unknown.
     """
 
     article_ids: list[str]
@@ -41,9 +41,7 @@ class ItemTable:
         """
         missing = [name for name in COLUMNS if name not in table.column_names]
         if missing:
-            raise BundleError(
-                f"items table lacks {', '.join(missing)}; it has {', '.join(table.column_names)}"
-            )
+            raise BundleError(f"items table lacks {', '.join(missing)}; it has {', '.join(table.column_names)}")
         article_ids = table["article_id"].to_pylist()
         index = {article_id: row for row, article_id in enumerate(article_ids)}
         if len(index) != len(article_ids):

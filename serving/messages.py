@@ -15,7 +15,7 @@ STRATEGIES = ("full", "popular", "repurchase", "two_tower")
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What may be shown. `exclude_bought` hides what the customer has bought before; attributes must match one value each."""
+    """What may be shown. `exclude_bought` hides what the customer has; attributes must match one value each."""
 
     exclude_bought: bool = False
     attributes: dict[str, list[str]] = {}
@@ -91,9 +91,7 @@ def parse_request(raw: bytes) -> RecommendationRequest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidMessage(f"not a recommendation request: {error}") from error
     if request.strategy not in STRATEGIES:
-        raise InvalidMessage(
-            f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy"
-        )
+        raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
     return request
 
 

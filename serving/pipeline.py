@@ -202,7 +202,7 @@ def retrieve(sources: Sequence[Source], queries: Sequence[Query]) -> list[Candid
 
 
 def query_vectors(catalog: Catalog, customers: Sequence[StoredCustomer | None]) -> Floats:
-    """float32[n, d]: the stored embedding where it is of this bundle's space, else encoded from state; zero if unknown."""
+    """float32[n, d]: the stored embedding if of this bundle's space, else encoded from state; zero if unknown."""
     vectors = np.zeros((len(customers), catalog.encoder.dim), np.float32)
     missing: dict[int, CustomerState] = {}
     for row, customer in enumerate(customers):

@@ -106,13 +106,9 @@ class Responder:
                 )
         answered = iter(await self.answer(requests, started=started))
         answers = [refused[i] if i in refused else next(answered) for i in range(len(messages))]
-        keys = [
-            message.key or answer.customer_id.encode()
-            for message, answer in zip(messages, answers, strict=True)
-        ]
+        keys = [message.key or answer.customer_id.encode() for message, answer in zip(messages, answers, strict=True)]
         outgoing = [
-            (RECOMMENDATIONS, key, encode_recommendations(answer))
-            for key, answer in zip(keys, answers, strict=True)
+            (RECOMMENDATIONS, key, encode_recommendations(answer)) for key, answer in zip(keys, answers, strict=True)
         ]
         await self._outlet.send_many(outgoing + letters + self._impressions(answers))
         return answers
@@ -154,9 +150,7 @@ class Responder:
         for i, answer in zip(live, ranked, strict=True):
             answers[i] = answer
         latency_ms = round((time.perf_counter() - arrived) * 1e3, 3)
-        return [
-            msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None
-        ]
+        return [msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None]
 
     async def publish_impressions(self, answers: Sequence[Recommendations]) -> None:
         """Tell the topic what was shown by answers that went out another way (HTTP).
@@ -179,9 +173,7 @@ class Responder:
             return 0.0
         return max(0.0, (self._wall.now() - request.requested_at).total_seconds() * 1e3)
 
-    async def _customers(
-        self, customer_ids: Sequence[str]
-    ) -> tuple[list[StoredCustomer | None], tuple[str, ...]]:
+    async def _customers(self, customer_ids: Sequence[str]) -> tuple[list[StoredCustomer | None], tuple[str, ...]]:
         """States aligned with `customer_ids`, read once a customer, and what is lost without the store."""
         unique = list(dict.fromkeys(customer_ids))
         try:
@@ -218,9 +210,7 @@ def _rank(
             answers += loaded.pipeline.recommend([request], [customer], degraded=degraded)
         except Exception as error:  # the request is answered, the log has the traceback
             log.exception("request %s failed", request.request_id)
-            answers.append(
-                _fail(request, "internal", f"ranking failed: {type(error).__name__}", retryable=False)
-            )
+            answers.append(_fail(request, "internal", f"ranking failed: {type(error).__name__}", retryable=False))
     return answers
 
 

@@ -82,9 +82,7 @@ def load_runtime(bundle: Bundle) -> Runtime:
     """
     missing = [name for name in FILES if name not in bundle.manifest.files]
     if missing:
-        raise BundleError(
-            f"bundle {bundle.bundle_id} lacks {', '.join(missing)}; it must have {', '.join(FILES)}"
-        )
+        raise BundleError(f"bundle {bundle.bundle_id} lacks {', '.join(missing)}; it must have {', '.join(FILES)}")
     spec = json.loads(bundle.file("features.json").read_text())
     if spec.get("hash") != feature_hash() or tuple(spec.get("sources", ())) != SOURCES:
         raise BundleError(
@@ -104,7 +102,5 @@ def load_runtime(bundle: Bundle) -> Runtime:
         segments=dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True)),
     )
     if statistics.segments[0] != ALL:
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}"
-        )
+        raise BundleError(f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}")
     return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx")))

@@ -62,7 +62,5 @@ class ItemStatistics:
             values = {f.name: stored[f.name] for f in fields(cls)}
         segments = [str(name) for name in values.pop("segments")]
         if values["sold_7d"].shape != (n_items,):
-            raise BundleError(
-                f"{path.name} counts {values['sold_7d'].shape[0]} items, items.parquet {n_items}"
-            )
+            raise BundleError(f"{path.name} counts {values['sold_7d'].shape[0]} items, items.parquet {n_items}")
         return cls(segments=segments, **values)

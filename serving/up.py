@@ -66,9 +66,7 @@ class Stack:
     where the page is, None when the HTTP gateway is not among the processes.
     """
 
-    def __init__(
-        self, supervisor: Supervisor, settings: Settings, env: Mapping[str, str], api_url: str | None
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, settings: Settings, env: Mapping[str, str], api_url: str | None) -> None:
         self.supervisor = supervisor
         self.settings = settings
         self.env = dict(env)
@@ -124,8 +122,7 @@ def start_stack(
         raise ConfigurationError(f"unknown process {unknown[0]!r}; allowed are {', '.join(PROCESSES)}")
     if settings.redis.url.startswith("memory://"):
         raise ConfigurationError(
-            "redis.url is memory://, which each process would have for itself; "
-            "give redis://host:port or embedded://"
+            "redis.url is memory://, which each process would have for itself; give redis://host:port or embedded://"
         )
     api_url, settings = _claim_http(settings) if "api" in processes else (None, settings)
     servers, settings = _servers(settings, kafka=kafka, kafka_port=kafka_port, redis_port=redis_port)
@@ -147,9 +144,7 @@ def start_stack(
     return Stack(supervisor, settings, env, api_url)
 
 
-def _servers(
-    settings: Settings, *, kafka: str, kafka_port: int, redis_port: int
-) -> tuple[list[Server], Settings]:
+def _servers(settings: Settings, *, kafka: str, kafka_port: int, redis_port: int) -> tuple[list[Server], Settings]:
     """The servers to start here, and the settings with their URLs; named ones are checked to answer."""
     if kafka not in BROKERS:
         raise ConfigurationError(f"unknown broker {kafka!r}; allowed are {', '.join(BROKERS)}")

@@ -69,9 +69,7 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
         raise InvalidMessage(f"not a dead letter: {error}") from error
 
 
-async def send_dead_letters(
-    producer: Producer, refused: Iterable[tuple[RawMessage, str]], *, reason: str
-) -> int:
+async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessage, str]], *, reason: str) -> int:
     """Send each (message, error) to `dead-letters` under its own key; returns how many when the broker has
     all.
 

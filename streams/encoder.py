@@ -1,7 +1,7 @@
 """Customer state -> arrays -> embedding: the query encoder's input contract and its ONNX runner.
 
-The worker (live), serving (on a miss) and retrieval training all build their input here, so a vector can never depend on
-who computed it. Gaps are measured from the customer's own newest event, not from the present: the embedding is a pure
+The worker (live), serving (on a miss) and retrieval training all build their input here, so a vector can never depend
+on who computed it. Gaps are measured from the customer's own newest event, not from the present: the embedding is a pure
 function of the state and stays valid until the state changes.
 """
 
@@ -109,13 +109,12 @@ def load_query_encoder(bundle: Bundle) -> QueryEncoder:
     Raises:
         BundleError: item rows and vectors do not agree.
     """
-    article_ids = pq.read_table(bundle.file("items.parquet"), columns=["article_id"])[
-        "article_id"
-    ].to_pylist()
+    article_ids = pq.read_table(bundle.file("items.parquet"), columns=["article_id"])["article_id"].to_pylist()
     vectors = np.load(bundle.file("item_vectors.npy"), allow_pickle=False)
     if vectors.ndim != 2 or vectors.shape[0] != len(article_ids):
         raise BundleError(
-            f"bundle {bundle.bundle_id}: item_vectors.npy has shape {vectors.shape}, items.parquet {len(article_ids)} rows"
+            f"bundle {bundle.bundle_id}: item_vectors.npy has shape {vectors.shape}, "
+            f"items.parquet {len(article_ids)} rows"
         )
     index = {article_id: row for row, article_id in enumerate(article_ids)}
     session = onnx_session(str(bundle.file("query_encoder.onnx")))

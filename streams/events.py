@@ -64,7 +64,8 @@ def check_event(event: Event) -> Event:
     """Refuse what the types alone cannot: unknown type, newer version, a time out of range, an unfinite price."""
     if event.schema_version != SCHEMA_VERSION:
         raise InvalidMessage(
-            f"schema_version {event.schema_version}; this code reads version {SCHEMA_VERSION}", column="schema_version"
+            f"schema_version {event.schema_version}; this code reads version {SCHEMA_VERSION}",
+            column="schema_version",
         )
     if event.type not in TYPE_CODES:
         raise InvalidMessage(f"type {event.type!r}; allowed: {', '.join(EVENT_TYPES)}", column="type")

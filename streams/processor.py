@@ -105,9 +105,7 @@ class Processor:
         await self._apply(groups, results)
         return [result for result in results if result is not None]
 
-    async def _apply(
-        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
-    ) -> None:
+    async def _apply(self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]) -> None:
         """Fold and save all groups; again those that lost a race, and all when the store is away."""
         pending = groups
         attempt = 0

@@ -38,9 +38,7 @@ def pack(stored: StoredCustomer, version: int) -> bytes:
     """The value to write, with `version` in place of the one that was read."""
     space = (stored.space or "").encode()
     embedding = b"" if stored.embedding is None else stored.embedding.astype("<f4", copy=False).tobytes()
-    return b"".join(
-        (_HEADER.pack(version, len(space), len(embedding)), space, embedding, encode_state(stored.state))
-    )
+    return b"".join((_HEADER.pack(version, len(space), len(embedding)), space, embedding, encode_state(stored.state)))
 
 
 def unpack(raw: bytes) -> StoredCustomer:
@@ -56,8 +54,7 @@ def unpack(raw: bytes) -> StoredCustomer:
     embedding_end = space_end + embedding_bytes
     if embedding_end > len(raw) or embedding_bytes % 4:
         raise DataError(
-            f"value of {len(raw)} bytes; its header asks for {embedding_end} "
-            f"with an embedding of {embedding_bytes}"
+            f"value of {len(raw)} bytes; its header asks for {embedding_end} with an embedding of {embedding_bytes}"
         )
     try:
         space = raw[_HEADER.size : space_end].decode() or None

@@ -85,9 +85,7 @@ def replay_states(batches: Iterable[pa.RecordBatch | pa.Table]) -> dict[str, Cus
         raise DataError(f"type {unknown[0]!r}; allowed: {', '.join(TYPE_CODES)}", column="type")
     type_codes = np.array([TYPE_CODES[name] for name in types], np.uint8)
     times = table["occurred_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-    keys = np.fromiter(
-        (event_key(str(name)) for name in table["event_id"].to_pylist()), np.uint64, table.num_rows
-    )
+    keys = np.fromiter((event_key(str(name)) for name in table["event_id"].to_pylist()), np.uint64, table.num_rows)
     prices = _prices(table["price"])
     quantities = table["quantity"].to_numpy().astype(np.uint16)
     order = _order(rows, times, keys)

@@ -30,6 +30,8 @@ class MMOE(nn.Module):
     def __init__(self, config: MMOEConfig) -> None:
         super().__init__()
         self.config = config
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.zeros(config.n_features))
         self.register_buffer("std", torch.ones(config.n_features))
         self.experts = nn.ModuleList(

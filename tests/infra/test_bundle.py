@@ -38,9 +38,7 @@ def test_what_is_written_is_what_is_opened(tmp_path: Path) -> None:
     assert opened.file("tables/more.txt").read_text() == "blue"
     assert manifest.files["words.txt"].bytes == len("red green")
     # sha256("blue"), from `printf blue | sha256sum`
-    assert manifest.files["tables/more.txt"].sha256.startswith(
-        "16477688c0e00699c6cfa4497a3612d7e83c532062b64b25"
-    )
+    assert manifest.files["tables/more.txt"].sha256.startswith("16477688c0e00699c6cfa4497a3612d7e83c532062b64b25")
     assert (manifest.trained_through, manifest.code_revision) == (TRAINED_THROUGH, "abc1234")
     assert manifest.config == {"seed": 7, "sizes": [1, 2.5], "note": None}
 
@@ -124,9 +122,7 @@ def test_an_unknown_format_is_named_with_the_known_one(bundle: Path, given: int)
 )
 def test_a_manifest_edited_by_hand_is_found(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     edit(bundle, change)
-    with pytest.raises(
-        BundleError, match=r"manifest\.json was changed: it calls itself '.*', its content is "
-    ):
+    with pytest.raises(BundleError, match=r"manifest\.json was changed: it calls itself '.*', its content is "):
         open_bundle(bundle)
 
 
@@ -189,16 +185,12 @@ def test_every_flipped_bit_of_the_manifest_is_refused_or_means_the_same(bundle: 
 def test_a_name_that_leaves_the_directory_is_refused_unread(bundle: Path, name: str) -> None:
     (bundle.parent / "outside.txt").write_text("red green")
     edit(bundle, lambda m: m["files"].update({name: m["files"].pop("words.txt")}))
-    with pytest.raises(
-        BundleError, match=r"leaves the bundle's directory|cannot be one of the bundle's files"
-    ):
+    with pytest.raises(BundleError, match=r"leaves the bundle's directory|cannot be one of the bundle's files"):
         read_manifest(bundle)
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
-    with pytest.raises(
-        BundleError, match=r"no bundle at .*nothing: manifest\.json cannot be read \(No such file"
-    ):
+    with pytest.raises(BundleError, match=r"no bundle at .*nothing: manifest\.json cannot be read \(No such file"):
         open_bundle(tmp_path / "nothing")
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="no bundle at"):
@@ -219,9 +211,7 @@ def test_asking_for_a_file_it_has_not_says_what_it_has(bundle: Path) -> None:
         ({"counts": {"words": "two"}}, "cannot be written as JSON"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_before_writing(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_kept_is_refused_before_writing(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     files = write_files(tmp_path / "b")
     with pytest.raises(BundleError) as caught:
         toy_manifest(files, **changes)

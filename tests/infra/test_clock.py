@@ -30,9 +30,7 @@ def test_the_manual_clock_moves_only_when_told() -> None:
 
 
 @pytest.mark.parametrize(("speed", "passed"), [(1.0, 10), (60.0, 600), (0.5, 5)])
-def test_the_replay_clock_runs_at_its_speed(
-    monkeypatch: pytest.MonkeyPatch, speed: float, passed: int
-) -> None:
+def test_the_replay_clock_runs_at_its_speed(monkeypatch: pytest.MonkeyPatch, speed: float, passed: int) -> None:
     monkeypatch.setattr(clock.time, "time", lambda: 1_010.0)
     assert ReplayClock(ORIGIN, 1_000.0, speed).now() == ORIGIN + timedelta(seconds=passed)
 

@@ -60,9 +60,7 @@ def test_a_published_bundle_is_never_overwritten(registry: Registry, tmp_path: P
     for name in (first, second):
         shutil.move(registry.root / "bundles" / name, tmp_path / name)
     shutil.move(tmp_path / second, registry.root / "bundles" / first)
-    with pytest.raises(
-        BundleError, match="is taken by another bundle; a published bundle is never overwritten"
-    ):
+    with pytest.raises(BundleError, match="is taken by another bundle; a published bundle is never overwritten"):
         registry.publish(tmp_path / "built-red")
     with pytest.raises(BundleError, match=f"holds bundle {second}; expected {first}"):
         registry.open(first)
@@ -192,17 +190,13 @@ def test_what_is_not_there_is_answered_with_what_is(registry: Registry, tmp_path
         registry.pointer("production")
     ids = [published(registry, tmp_path, word, hours=hour) for hour, word in enumerate("abcdefg")]
     registry.activate("candidate", ids[0])
-    with pytest.raises(
-        BundleNotFound, match=f"channels: candidate; published: {ids[6]}, .*{ids[2]} and 2 older"
-    ):
+    with pytest.raises(BundleNotFound, match=f"channels: candidate; published: {ids[6]}, .*{ids[2]} and 2 older"):
         registry.resolve("production")
     with pytest.raises(BundleNotFound, match="no bundle 20260101T000000Z-0000000 in "):
         registry.open("20260101T000000Z-0000000")
 
 
-@pytest.mark.parametrize(
-    "name", ["../b", "", "latest", "20261105T031200Z-8f3c1a9/..", "20261105T031200Z-8f3c1a9\n"]
-)
+@pytest.mark.parametrize("name", ["../b", "", "latest", "20261105T031200Z-8f3c1a9/..", "20261105T031200Z-8f3c1a9\n"])
 def test_only_a_bundle_id_becomes_a_path(registry: Registry, name: str) -> None:
     with pytest.raises(BundleError, match="is not a bundle id; one looks like 20261105T031200Z-8f3c1a9"):
         registry.open(name)
@@ -219,9 +213,7 @@ def test_only_a_channel_name_becomes_a_path(registry: Registry, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"channel": "production"}', b"\xff\xfe"])
-def test_a_damaged_pointer_is_told_and_can_be_repaired(
-    registry: Registry, tmp_path: Path, raw: bytes
-) -> None:
+def test_a_damaged_pointer_is_told_and_can_be_repaired(registry: Registry, tmp_path: Path, raw: bytes) -> None:
     red = published(registry, tmp_path, "red")
     registry.activate("production", red)
     (registry.root / "channels" / "production.json").write_bytes(raw)
@@ -265,9 +257,7 @@ def test_a_reader_never_sees_a_half_written_pointer(registry: Registry, tmp_path
 def test_the_list_is_newest_first_and_leaves_out_what_it_cannot_read(
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old, new, bad = (
-        published(registry, tmp_path, word, hours=hour) for hour, word in enumerate(("a", "b", "c"))
-    )
+    old, new, bad = (published(registry, tmp_path, word, hours=hour) for hour, word in enumerate(("a", "b", "c")))
     (registry.root / "bundles" / bad / "manifest.json").write_text("{")
     (registry.root / "bundles" / "notes.txt").write_text("not a bundle")
     with caplog.at_level(logging.WARNING):
@@ -281,9 +271,7 @@ def test_another_scheme_is_refused_with_the_allowed_one(url: str) -> None:
         Registry(url)
 
 
-def test_a_relative_registry_is_below_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_registry_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     toy_bundle(tmp_path / "b")
     bundle_id = Registry("file://.modiste/registry").publish(Path("b"))

@@ -104,9 +104,7 @@ def test_times_are_utc() -> None:
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest_known(name: str, nearest: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=rf"unknown environment variable {name}; did you mean {nearest}\?"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"unknown environment variable {name}; did you mean {nearest}\?"):
         load_settings({name: "kafka://h:1"})
 
 

@@ -117,9 +117,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: tuple[object, ...], column
 def test_a_missing_column_lists_what_was_found(tmp_path: Path) -> None:
     source = write_complete_journey(tmp_path / "cj")
     pq.write_table(pa.table({"product_id": [1]}), source / "products.parquet")
-    with pytest.raises(
-        DataError, match=r"products.parquet, column department: column missing; found product_id"
-    ):
+    with pytest.raises(DataError, match=r"products.parquet, column department: column missing; found product_id"):
         import_data("complete-journey", source, tmp_path / "log")
 
 

@@ -63,9 +63,7 @@ def test_every_row_is_an_event_of_the_wire(log: EventLog) -> None:
         (None, september(16), []),
     ],
 )
-def test_scan_bounds(
-    log: EventLog, start: datetime | None, until: datetime | None, customers: list[str]
-) -> None:
+def test_scan_bounds(log: EventLog, start: datetime | None, until: datetime | None, customers: list[str]) -> None:
     assert log.read(start, until)["customer_id"].to_pylist() == customers
 
 
@@ -108,9 +106,7 @@ def test_an_unchanged_source_is_not_read_again(log: EventLog, tmp_path: Path) ->
 def test_a_changed_source_replaces_the_log(log: EventLog, tmp_path: Path) -> None:
     more = HM_TRANSACTIONS + "2020-09-18,anna,108775015,0.0084,1\n"
     told: list[tuple[str, int, int | None]] = []
-    new = import_data(
-        "hm", write_hm(tmp_path / "hm", transactions=more), log.path, lambda *step: told.append(step)
-    )
+    new = import_data("hm", write_hm(tmp_path / "hm", transactions=more), log.path, lambda *step: told.append(step))
     assert new.manifest.counts["events"] == 6
     assert told[-1] == ("sort", 3, 3)
     assert ("events", 6, 6) in told
@@ -193,9 +189,7 @@ def test_another_format_is_refused(log: EventLog) -> None:
 
 
 def test_repeats_are_numbered_in_file_order() -> None:
-    rows = [
-        {"event_id": "x", "price": float(row), "occurred_at": september(1), "row": row} for row in (3, 1, 2)
-    ]
+    rows = [{"event_id": "x", "price": float(row), "occurred_at": september(1), "row": row} for row in (3, 1, 2)]
     table, repeats = day_files.sort_day(pa.Table.from_pylist(rows, SOURCE_EVENT_SCHEMA))
     assert table["event_id"].to_pylist() == ["x", "x-2", "x-3"]
     assert table["price"].to_pylist() == [1.0, 2.0, 3.0]

@@ -191,9 +191,7 @@ def test_no_transactions_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not HM_WEEK.is_dir(), reason="the H&M week is not beside this checkout (shared/data/hm-week)"
-)
+@pytest.mark.skipif(not HM_WEEK.is_dir(), reason="the H&M week is not beside this checkout (shared/data/hm-week)")
 def test_a_real_week(tmp_path: Path) -> None:
     log = import_data("hm", HM_WEEK, tmp_path / "log")
     assert log.manifest.counts == {"articles": 105_542, "customers": 22_638, "events": 240_311, "days": 7}

@@ -65,9 +65,7 @@ def test_all_checks_run_and_give_counts_and_examples(tmp_path: Path) -> None:
         "channels": 1,
         "known_articles": 4,  # 999, B7, and the two lines of the article whose row is gone
     }
-    assert [(e.row, e.value) for e in checks["prices"].examples] == [
-        (n + 5, f"-{float(n)}") for n in range(1, 6)
-    ]
+    assert [(e.row, e.value) for e in checks["prices"].examples] == [(n + 5, f"-{float(n)}") for n in range(1, 6)]
     assert [(e.file, e.row) for e in checks["ids_unique"].examples] == [
         ("articles.csv", 3),
         ("customers.csv", 2),
@@ -118,9 +116,7 @@ def test_a_log_older_than_its_source_fails(tmp_path: Path) -> None:
         ("article_id", "0999999999", "known_articles"),
     ],
 )
-def test_each_damage_to_a_log_is_found_by_its_check(
-    tmp_path: Path, column: str, value: object, check: str
-) -> None:
+def test_each_damage_to_a_log_is_found_by_its_check(tmp_path: Path, column: str, value: object, check: str) -> None:
     log = import_data("hm", write_hm(tmp_path / "hm"), tmp_path / "log")
     day = log.days[0]
     table = pq.ParquetFile(day).read()

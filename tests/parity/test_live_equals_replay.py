@@ -58,9 +58,7 @@ def columns(events: list[Event]) -> pa.Table:
     )
 
 
-async def test_live_states_equal_replayed_states_byte_for_byte(
-    kafka_url: str, redis_url: str, tmp_path: Path
-) -> None:
+async def test_live_states_equal_replayed_states_byte_for_byte(kafka_url: str, redis_url: str, tmp_path: Path) -> None:
     prefix = uuid.uuid4().hex[:8]
     events = history(prefix)
     expected = {name: encode_state(state) for name, state in replay_states([columns(events)]).items()}

@@ -48,9 +48,7 @@ async def test_two_prefixes_do_not_see_each_other(store: StateStore, redis_url: 
     await other.close()
 
 
-async def test_save_goes_on_after_the_server_forgot_the_script(
-    store: StateStore, client: redis.asyncio.Redis
-) -> None:
+async def test_save_goes_on_after_the_server_forgot_the_script(store: StateStore, client: redis.asyncio.Redis) -> None:
     await store.save([StoredCustomer(state_of("anna", "hat"))])
     await client.script_flush()
     assert await store.save([StoredCustomer(state_of("bo", "hat"))]) == [True]

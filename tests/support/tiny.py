@@ -1,7 +1,7 @@
 """A bundle that trains in seconds on a shop whose answer a reader can see.
 
-Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each week
-(`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it.
+Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each
+week (`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def write_tiny_shop(directory: Path) -> Path:
 
 def article_number(kind: str, n: int) -> str:
     """Ten digits, the first of them zero, as H&M has them."""
-    return f"0{'top shoe hat'.split().index(kind) + 1}{n:08d}"
+    return f"0{['top', 'shoe', 'hat'].index(kind) + 1}{n:08d}"
 
 
 def tiny_log(directory: Path) -> EventLog:
