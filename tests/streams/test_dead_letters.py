@@ -1,0 +1,42 @@
+"""A dead letter keeps everything: reason, place, raw bytes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.errors import InvalidMessage
+from streams.dead_letters import decode_dead_letter, encode_dead_letter
+from streams.processor import RawMessage
+
+
+@pytest.mark.parametrize("raw", [b"", b"not json", bytes(range(256))])
+def test_raw_bytes_come_back(raw: bytes) -> None:
+    message = RawMessage("transactions", 3, 41, b"anna", raw)
+    letter = decode_dead_letter(encode_dead_letter(message, reason="rejected", error="not an event"))
+    assert letter.raw_bytes == raw
+    assert (letter.topic, letter.partition, letter.offset) == ("transactions", 3, 41)
+    assert (letter.reason, letter.error) == ("rejected", "not an event")
+
+
+def test_value_is_plain_json() -> None:
+    value = encode_dead_letter(RawMessage("t", 0, 1, None, b"\x00"), reason="rejected", error="e")
+    assert json.loads(value) == {
+        "reason": "rejected",
+        "error": "e",
+        "topic": "t",
+        "partition": 0,
+        "offset": 1,
+        "raw": "AA==",
+    }
+
+
+def test_message_without_value_is_kept_as_empty() -> None:
+    value = encode_dead_letter(RawMessage("t", 0, 1, None, None), reason="rejected", error="e")
+    assert decode_dead_letter(value).raw_bytes == b""
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="not a dead letter"):
+        decode_dead_letter(b"{}")

@@ -1,0 +1,133 @@
+"""Replay: columns, processor and plain fold end in the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streams.replay as replay_module
+import streams.state as state_module
+from infra.clock import ManualClock
+from infra.errors import DataError
+from streams.events import EVENT_TYPES, Event
+from streams.processor import Processor
+from streams.replay import replay, replay_states
+from streams.state import CustomerState, Outcome, empty_state, encode_state, fold
+from streams.store import MemoryStore
+
+START = datetime(2017, 3, 1, tzinfo=UTC)
+
+event = st.builds(
+    lambda n, customer, kind, second, price, quantity: Event(
+        event_id=f"e{n}-{kind}-{second}-{price}-{quantity}",
+        type=kind,
+        occurred_at=START + timedelta(seconds=second, microseconds=n),
+        customer_id=customer,
+        article_id=f"a{n % 3}",
+        price=price,
+        quantity=quantity,
+    ),
+    st.integers(0, 9),
+    st.sampled_from(["anna", "bo", "ärger ✓"]),
+    st.sampled_from(EVENT_TYPES),
+    st.integers(0, 4),
+    st.none() | st.floats(0, 1e6),
+    st.integers(1, 65_535),
+)
+
+
+def columns(events: Sequence[Event]) -> pa.Table:
+    return pa.table(
+        {
+            "event_id": pa.array([e.event_id for e in events], pa.string()),
+            "type": pa.array([e.type for e in events], pa.string()),
+            "occurred_at": pa.array([e.occurred_at for e in events], pa.timestamp("us", "UTC")),
+            "customer_id": pa.array([e.customer_id for e in events], pa.string()),
+            "article_id": pa.array([e.article_id for e in events], pa.string()),
+            "price": pa.array([e.price for e in events], pa.float64()),
+            "quantity": pa.array([e.quantity for e in events], pa.int32()),
+            "sales_channel_id": pa.nulls(len(events), pa.int8()),
+        }
+    )
+
+
+def folded(events: Sequence[Event]) -> dict[str, bytes]:
+    states: dict[str, CustomerState] = {}
+    for e in events:
+        before = states.get(e.customer_id, empty_state(e.customer_id))
+        states[e.customer_id], _ = fold(before, [e])
+    return encoded(states)
+
+
+def encoded(states: dict[str, CustomerState]) -> dict[str, bytes]:
+    return {name: encode_state(state) for name, state in sorted(states.items())}
+
+
+@pytest.fixture(params=[3, 1_000], ids=["small window", "window"], autouse=True)
+def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "MAX_EVENTS", request.param)
+    monkeypatch.setattr(replay_module, "MAX_EVENTS", request.param)
+
+
+@given(events=st.lists(event, max_size=60), batch_rows=st.integers(1, 20))
+def test_columns_give_the_states_of_fold(events: list[Event], batch_rows: int) -> None:
+    states = replay_states(columns(events).to_batches(max_chunksize=batch_rows))
+    assert encoded(states) == folded(events)
+    assert list(states) == sorted(states)
+
+
+@given(events=st.lists(event, max_size=60), batch_size=st.integers(1, 20))
+def test_processor_gives_the_states_of_fold(events: list[Event], batch_size: int) -> None:
+    async def stored() -> dict[str, bytes]:
+        store, clock = MemoryStore(), ManualClock(START)
+        outcomes = await replay(events, Processor(store, clock), clock, batch_size=batch_size)
+        assert sum(outcomes.values()) == len(events)
+        found = await store.load(await store.customer_ids(100))
+        return {f.state.customer_id: encode_state(f.state) for f in found if f is not None}
+
+    assert asyncio.run(stored()) == folded(events)
+
+
+async def test_replay_moves_the_clock_to_the_newest_event() -> None:
+    clock = ManualClock(START)
+    events = [
+        Event(
+            event_id=str(day),
+            type="purchase",
+            occurred_at=START + timedelta(days=day),
+            customer_id="anna",
+            article_id="hat",
+        )
+        for day in (400, 800, 100)
+    ]
+    outcomes = await replay(events, Processor(MemoryStore(), clock), clock, batch_size=1)
+    assert outcomes == {Outcome.APPLIED: 3}  # none is "from the future": the clock went along
+    assert clock.now() == START + timedelta(days=800)
+
+
+def test_no_events_give_no_states() -> None:
+    assert replay_states([]) == {}
+    assert replay_states([columns([])]) == {}
+
+
+@pytest.mark.parametrize("column", ["event_id", "occurred_at", "quantity"])
+def test_missing_column_and_null_are_named(column: str) -> None:
+    table = columns([Event(event_id="1", type="view", occurred_at=START, customer_id="anna", article_id="hat")])
+    with pytest.raises(DataError, match=f"column {column}: missing"):
+        replay_states([table.drop_columns([column])])
+    place = table.schema.get_field_index(column)
+    empty = table.set_column(place, column, pa.nulls(1, table.schema.field(column).type))
+    with pytest.raises(DataError, match=f"column {column}: holds a null"):
+        replay_states([empty])
+
+
+def test_unknown_type_is_named() -> None:
+    table = columns([Event(event_id="1", type="return", occurred_at=START, customer_id="anna", article_id="hat")])
+    with pytest.raises(DataError, match="type 'return'; allowed: purchase, view, cart"):
+        replay_states([table])
