@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from offline.histories import Histories
 from serving.items import ATTRIBUTES, ItemTable
 from serving.statistics import ALL, ItemStatistics
 from streams.encoder import MICROS_A_DAY
 from streams.events import PURCHASE
+from streams.histories import Histories
 
 TOP = 1_000
 NEVER_SOLD = 1_000.0

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from infra.clock import ManualClock
 from infra.errors import GateError
-from offline.histories import Histories
 from offline.metrics import average_precision, hit_rate, ndcg, recall
 from offline.progress import Step
 from serving.index import VectorIndex, exact_search
@@ -21,6 +20,7 @@ from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime
 from streams.events import from_micros
+from streams.histories import Histories
 from streams.store import StoredCustomer
 
 K = 100

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from offline.build_statistics import build_statistics, item_column
-from offline.histories import Histories
 from offline.progress import Step
 from serving.features import FEATURES, FeatureBuilder
 from serving.history import history_of
@@ -22,6 +21,7 @@ from serving.retrieval.candidates import Query
 from serving.runtime import Catalog
 from streams.encoder import QueryEncoder
 from streams.events import PURCHASE
+from streams.histories import Histories
 
 CHUNK = 256
 

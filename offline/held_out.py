@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from offline.event_log import EventLog
-from offline.histories import Histories
 from offline.progress import step
 from streams.encoder import QueryEncoder
 from streams.events import Event, to_micros
+from streams.histories import Histories
 from streams.store import StateStore, StoredCustomer
 
 CHUNK = 500

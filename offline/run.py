@@ -35,7 +35,7 @@ from offline.event_log import EventLog
 from offline.examples import Examples, build_examples, catalog_at, purchases_between
 from offline.export import export_query_encoder, export_ranker
 from offline.gates import Gate, gates
-from offline.histories import Histories, load_histories
+from offline.histories import load_histories
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.models.two_tower import TwoTower
 from offline.progress import step
@@ -51,6 +51,7 @@ from serving.ranking import TASKS
 from serving.runtime import Catalog, load_runtime
 from streams.encoder import QueryEncoder, onnx_session
 from streams.events import SCHEMA_VERSION, to_micros
+from streams.histories import Histories
 from streams.state import MAX_EVENTS, STATE_FORMAT
 
 T = TypeVar("T")

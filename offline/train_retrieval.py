@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from offline.build_statistics import item_column
-from offline.histories import Histories
 from offline.losses import sampled_softmax
 from offline.models.two_tower import TwoTower, TwoTowerConfig
 from offline.progress import step
@@ -20,6 +19,7 @@ from offline.training import seed_everything
 from serving.items import ATTRIBUTES, ItemTable
 from streams.encoder import MICROS_A_DAY, SEQUENCE_LENGTH
 from streams.events import PURCHASE
+from streams.histories import Histories
 
 Ints = npt.NDArray[np.int64]
 N_WORDS = 20_000

@@ -1,8 +1,8 @@
 """Customer state -> arrays -> embedding: the query encoder's input contract and its ONNX runner.
 
 The worker (live), serving (on a miss) and retrieval training all build their input here, so a vector can never depend
-on who computed it. Gaps are measured from the customer's own newest event, not from the present: the embedding is a pure
-function of the state and stays valid until the state changes.
+on who computed it. Gaps are measured from the customer's own newest event, not from the present: the embedding is
+a pure function of the state and stays valid until the state changes.
 """
 
 from __future__ import annotations

@@ -9,23 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from infra.clock import ManualClock
-from infra.errors import DataError
-from streams.events import TYPE_CODES, Event, encode_event, event_key
+from streams.events import Event, encode_event
+from streams.histories import build_histories
 from streams.processor import Processor, RawMessage
-from streams.state import MAX_EVENTS, CustomerState, Outcome
+from streams.state import CustomerState, Outcome
 from streams.topics import TRANSACTIONS
 
 BATCH = 2_000
-_COLUMNS = ("event_id", "type", "occurred_at", "customer_id", "article_id", "price", "quantity")
-
 _T = TypeVar("_T")
 
 
@@ -73,69 +68,6 @@ def replay_states(batches: Iterable[pa.RecordBatch | pa.Table]) -> dict[str, Cus
     Raises:
         DataError: a column is missing or holds a null or an unknown type.
     """
-    tables = [_checked(batch) for batch in batches]
-    if not tables:
-        return {}
-    table = pa.concat_tables(tables).combine_chunks()
-    customers, rows = _codes(table["customer_id"])
-    articles, article_rows = _codes(table["article_id"])
-    types, type_rows = _codes(table["type"])
-    unknown = sorted(set(types) - set(TYPE_CODES))
-    if unknown:
-        raise DataError(f"type {unknown[0]!r}; allowed: {', '.join(TYPE_CODES)}", column="type")
-    type_codes = np.array([TYPE_CODES[name] for name in types], np.uint8)
-    times = table["occurred_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-    keys = np.fromiter((event_key(str(name)) for name in table["event_id"].to_pylist()), np.uint64, table.num_rows)
-    prices = _prices(table["price"])
-    quantities = table["quantity"].to_numpy().astype(np.uint16)
-    order = _order(rows, times, keys)
-    bounds = np.searchsorted(rows[order], np.arange(len(customers) + 1))
-    names = np.array(articles, dtype=object)
-    states: dict[str, CustomerState] = {}
-    for code in sorted(range(len(customers)), key=customers.__getitem__):
-        end = bounds[code + 1]
-        part = order[max(bounds[code], end - MAX_EVENTS) : end]
-        states[customers[code]] = CustomerState(
-            customers[code],
-            times[part],
-            keys[part],
-            type_codes[type_rows[part]],
-            prices[part],
-            quantities[part],
-            tuple(names[article_rows[part]].tolist()),
-        )
-    return states
-
-
-def _checked(batch: pa.RecordBatch | pa.Table) -> pa.Table:
-    missing = [name for name in _COLUMNS if name not in batch.schema.names]
-    if missing:
-        raise DataError(f"missing; events have the columns {', '.join(_COLUMNS)}", column=missing[0])
-    table = pa.Table.from_arrays([batch.column(name) for name in _COLUMNS], names=list(_COLUMNS))
-    for name in _COLUMNS:
-        if name != "price" and table[name].null_count:
-            raise DataError("holds a null", column=name)
-    return table
-
-
-def _codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """A string column as its distinct values and the place of each row's value among them."""
-    encoded = pc.dictionary_encode(column.combine_chunks())
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-
-
-def _prices(column: Any) -> npt.NDArray[np.float32]:
-    known: Any = pc.fill_null(column.cast(pa.float64()), float("nan"))
-    return np.asarray(known.to_numpy(), np.float32)
-
-
-def _order(
-    rows: npt.NDArray[np.int64], times: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.int64]:
-    """Row numbers by (customer, time, key), without the repetitions of a customer's key."""
-    # Stable, so that of equal keys the first row stands first: the one that fold would have kept.
-    by_key = np.lexsort((keys, rows))
-    repeated = np.zeros(len(rows), np.bool_)
-    repeated[by_key[1:]] = (np.diff(rows[by_key]) == 0) & (np.diff(keys[by_key]) == 0)
-    order = np.lexsort((keys, times, rows))
-    return order[~repeated[order]]
+    histories = build_histories(batches)
+    states = ((customer, histories.state(customer)) for customer in histories.customers)
+    return {customer: state for customer, state in states if state is not None}
