@@ -1,0 +1,248 @@
+"""The gateway: same parsers, same responder, clear refusals; nothing is acknowledged that the broker has not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.clock import ManualClock
+from infra.settings import KafkaSettings, Settings
+from serving.activity import ActivityRing
+from serving.api import build_api
+from serving.api_gateway import Gateway, PatientLink
+from serving.responder import Responder
+from streams.events import parse_event
+from tests.serving.toy_shop import NOON, CountingStore, ToyLink, ToySource, buy
+
+
+@dataclass
+class Shop:
+    source: ToySource = field(default_factory=ToySource)
+    store: CountingStore = field(default_factory=CountingStore)
+    link: ToyLink = field(default_factory=ToyLink)
+    ring: ActivityRing = field(default_factory=lambda: ActivityRing(KafkaSettings(url="kafka://127.0.0.1:1")))
+
+    @asynccontextmanager
+    async def opened(self, _: Settings) -> AsyncIterator[Gateway]:
+        clock = ManualClock(NOON)
+        link = PatientLink(self.link)
+        await link.start()
+        responder = Responder(self.source, self.store, link, clock)
+        yield Gateway(self.source, self.store, link, responder, self.ring, clock)
+        await link.stop()
+
+
+@pytest.fixture
+def shop() -> Shop:
+    made = Shop()
+    asyncio.run(buy(made.store, "anna", "bread"))
+    return made
+
+
+class Client:
+    """Calls the application in this process, on a loop of its own, with its lifespan held open."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._runner = asyncio.Runner()
+        self._held = AsyncExitStack()
+        self._client = self._runner.run(self._open(shop))
+
+    async def _open(self, shop: Shop) -> httpx.AsyncClient:
+        app = build_api(Settings(), shop.opened)
+        state = await self._held.enter_async_context(app.router.lifespan_context(app))
+
+        async def with_state(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
+        return await self._held.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://shop"))
+
+    def get(self, path: str, **given: Any) -> httpx.Response:
+        return self._runner.run(self._client.get(path, **given))
+
+    def post(self, path: str, **given: Any) -> httpx.Response:
+        return self._runner.run(self._client.post(path, **given))
+
+    def close(self) -> None:
+        self._runner.run(self._held.aclose())
+        self._runner.close()
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[Client]:
+    client = Client(shop)
+    yield client
+    client.close()
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def test_recommendations_are_the_message_of_the_topic(client: Client, shop: Shop) -> None:
+    answer = client.post("/v1/recommendations", json={"customer_id": "anna", "k": 2})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert [item["article_id"] for item in body["items"]] == ["bread", "tea"]
+    assert body["request_id"] and body["bundle_id"] == "toy-1"
+    assert len(shop.link.on("impressions")) == 1
+
+
+def test_a_bad_request_is_a_problem_that_says_what_is_allowed(client: Client) -> None:
+    answer = client.post("/v1/recommendations", json={"customer_id": "anna", "strategy": "best"})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "'best'; allowed: full" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/events"])
+def test_what_is_not_json_is_400_and_what_is_too_big_413(client: Client, path: str) -> None:
+    assert client.post(path, content=b"{").status_code == 400
+    big = client.post(path, content=b" " * 1_000_001)
+    assert big.status_code == 413
+    assert big.json()["allowed_bytes"] == 1_000_000
+    chunked = client.post(path, content=chunks(b" " * 600_000, b" " * 600_000))
+    assert chunked.status_code == 413
+
+
+def test_no_bundle_is_503_and_retryable(client: Client, shop: Shop) -> None:
+    shop.source.gone = True
+    answer = client.post("/v1/recommendations", json={"customer_id": "anna"})
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "not_ready", True)
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_an_event_gets_an_id_and_a_time_and_stands_on_the_topic(client: Client, shop: Shop) -> None:
+    answer = client.post("/v1/events", json={"type": "purchase", "customer_id": "anna", "article_id": "tea"})
+    assert answer.status_code == 202
+    ((topic, key, value),) = shop.link.sent
+    event = parse_event(value)
+    assert (topic, key) == ("transactions", b"anna")
+    assert answer.json()["event_ids"] == [event.event_id]
+    assert event.occurred_at == NOON
+
+
+def test_given_ids_and_times_are_kept(client: Client, shop: Shop) -> None:
+    row = {"type": "view", "customer_id": "anna", "article_id": "tea", "occurred_at": "2026-01-02T03:04:05Z"}
+    answer = client.post("/v1/events", json=[{**row, "event_id": "e1"}, {**row, "event_id": "e2"}])
+    assert answer.json()["event_ids"] == ["e1", "e2"]
+    assert [event["occurred_at"] for event in shop.link.on("transactions")] == ["2026-01-02T03:04:05Z"] * 2
+
+
+def test_one_bad_event_and_none_is_taken(client: Client, shop: Shop) -> None:
+    good = {"type": "purchase", "customer_id": "anna", "article_id": "tea"}
+    answer = client.post("/v1/events", json=[good, {**good, "type": "return"}, "x"])
+    assert answer.status_code == 422
+    assert [error["index"] for error in answer.json()["errors"]] == [1, 2]
+    assert "allowed: purchase, view, cart" in answer.json()["detail"]
+    assert not shop.link.sent
+
+
+@pytest.mark.parametrize("count", [0, 1_001])
+def test_too_many_events_in_one_call_or_none(client: Client, count: int) -> None:
+    answer = client.post("/v1/events", json=[{}] * count)
+    assert answer.status_code == 422
+    assert "1 to 1000 are allowed" in answer.json()["detail"]
+
+
+def test_an_event_the_broker_does_not_have_is_not_acknowledged(client: Client, shop: Shop) -> None:
+    shop.link.away = True
+    answer = client.post("/v1/events", json={"type": "purchase", "customer_id": "a", "article_id": "tea"})
+    assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+
+
+def test_the_broker_may_be_away_for_recommendations(client: Client, shop: Shop) -> None:
+    shop.link.away = True
+    assert client.post("/v1/recommendations", json={"customer_id": "anna"}).status_code == 200
+
+
+def test_readiness_names_what_is_missing(client: Client, shop: Shop) -> None:
+    assert client.get("/readyz").json()["checks"] == {"store": "ok", "broker": "ok", "bundle": "ok"}
+    shop.store.away = shop.link.away = shop.source.gone = True
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    checks = answer.json()["checks"]
+    assert ("redis" in checks["store"], "kafka" in checks["broker"]) == (True, True)
+    assert "points nowhere" in checks["bundle"]
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_customer_has_a_history_with_titles(client: Client) -> None:
+    body = client.get("/v1/customers/anna").json()
+    assert body["known"] is True and body["as_of"] == "2026-11-21T12:00:00Z"
+    (row,) = body["history"]
+    assert (row["title"], row["price"], row["type"]) == ("BREAD", 1.25, "purchase")
+    assert client.get("/v1/customers", params={"limit": 5}).json() == {"customer_ids": ["anna"]}
+
+
+def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
+    assert client.get("/v1/customers/zoe").json() == {
+        "customer_id": "zoe",
+        "known": False,
+        "as_of": None,
+        "events": 0,
+        "history": [],
+    }
+
+
+def test_a_store_that_is_away_is_503(client: Client, shop: Shop) -> None:
+    shop.store.away = True
+    assert client.get("/v1/customers/anna").status_code == 503
+
+
+def test_parameters_out_of_range_say_what_was_given(client: Client) -> None:
+    answer = client.get("/v1/customers", params={"limit": "many"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert "'many'" in answer.json()["detail"]
+
+
+def test_activity_shows_the_newest_first(client: Client, shop: Shop) -> None:
+    for n in range(60):
+        shop.ring.add(
+            parse_event(
+                b'{"event_id":"e%d","type":"purchase","occurred_at":"2026-11-21T12:00:00Z",'
+                b'"customer_id":"c%d","article_id":"tea"}' % (n, n)
+            )
+        )
+    body = client.get("/v1/activity", params={"limit": 2}).json()
+    assert body["count"] == 60
+    assert [(row["customer_id"], row["title"]) for row in body["recent"]] == [("c59", "TEA"), ("c58", "TEA")]
+
+
+def test_the_page_shows_history_and_a_button_for_each_article(client: Client) -> None:
+    page = client.get("/", params={"customer": "anna"})
+    assert page.status_code == 200
+    assert page.text.count('class="buy"') == 3
+    assert "Bread" in page.text and "two-tower" not in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "style=" not in page.text and "onclick" not in page.text
+
+
+def test_what_a_customer_id_contains_is_text_on_the_page(client: Client) -> None:
+    page = client.get("/", params={"customer": '<script>"x'})
+    assert "<script>&#34;" not in page.text and '<script>"x' not in page.text
+    assert "new here" in page.text
+
+
+def test_the_page_says_what_is_away(client: Client, shop: Shop) -> None:
+    shop.store.away = True
+    page = client.get("/fragments/customer", params={"customer": "anna"})
+    assert page.status_code == 200
+    assert "history cannot be read just now: redis is away" in page.text
+    assert "degraded: store unavailable" in page.text
+
+
+def test_metrics_and_documents(client: Client) -> None:
+    client.get("/healthz")
+    assert 'modiste_http_requests_total{route="/healthz",status="200"}' in client.get("/metrics").text
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "examples" in paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
+    assert client.get("/static/shop.js").status_code == 200
+    assert client.get("/nowhere").headers["content-type"] == "application/problem+json"

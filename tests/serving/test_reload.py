@@ -1,0 +1,102 @@
+"""A channel moves, the bundle follows; a bad bundle changes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.bundle import Bundle
+from infra.errors import BundleError, BundleNotFound
+from infra.registry import Registry
+from serving.reload import Loaded, RuntimeHolder
+from tests.support.toy_bundles import toy_manifest, write_files
+
+
+class Loader:
+    """Loads by name only; refuses what is in `bad`."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.bad: set[str] = set()
+
+    def __call__(self, bundle: Bundle) -> Loaded:
+        self.opened.append(bundle.bundle_id)
+        if bundle.bundle_id in self.bad:
+            raise BundleError("trained on other features")
+        nothing: Any = None
+        return Loaded(bundle.bundle_id, nothing, nothing)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(f"file://{tmp_path / 'registry'}")
+
+
+@pytest.fixture
+def two(registry: Registry, tmp_path: Path) -> tuple[str, str]:
+    ids = []
+    for day, words in ((1, "red green"), (2, "blue")):
+        directory = write_files(tmp_path / f"made-{day}", words)
+        toy_manifest(directory, created_at=datetime(2026, 11, day, tzinfo=UTC))
+        ids.append(registry.publish(directory))
+    registry.activate("production", ids[0])
+    return ids[0], ids[1]
+
+
+async def test_follows_the_channel(registry: Registry, two: tuple[str, str]) -> None:
+    holder = RuntimeHolder(registry, "production", Loader())
+    assert await holder.refresh() is True
+    assert holder.current.bundle_id == two[0]
+    before = holder.current
+    registry.activate("production", two[1])
+    assert await holder.refresh() is True
+    assert holder.current.bundle_id == two[1]
+    assert before.bundle_id == two[0]  # whoever held the old one still has it whole
+
+
+async def test_the_same_bundle_is_not_loaded_twice(registry: Registry, two: tuple[str, str]) -> None:
+    load = Loader()
+    holder = RuntimeHolder(registry, "production", load)
+    assert [await holder.refresh(), await holder.refresh()] == [True, False]
+    assert load.opened == [two[0]]
+
+
+async def test_a_bad_bundle_is_refused_by_name_and_the_old_one_stays(
+    registry: Registry, two: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    load = Loader()
+    load.bad = {two[1]}
+    holder = RuntimeHolder(registry, "production", load)
+    await holder.refresh()
+    registry.activate("production", two[1])
+    assert [await holder.refresh(), await holder.refresh()] == [False, False]
+    assert holder.current.bundle_id == two[0]
+    assert holder.refusal is not None and holder.refusal.bundle_id == two[1]
+    assert f"bundle {two[1]} refused, {two[0]} stays in use" in caplog.text
+    assert load.opened.count(two[1]) == 1  # not hashed again at every look
+    registry.rollback("production")
+    await holder.refresh()
+    assert holder.refusal is None
+
+
+async def test_a_damaged_file_is_refused(registry: Registry, two: tuple[str, str]) -> None:
+    holder = RuntimeHolder(registry, "production", Loader())
+    await holder.refresh()
+    registry.activate("production", two[1])
+    path = registry.root / "bundles" / two[1] / "words.txt"
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert await holder.refresh() is False
+    assert holder.current.bundle_id == two[0]
+
+
+async def test_starting_without_a_bundle_waits_for_one(registry: Registry, tmp_path: Path) -> None:
+    holder = RuntimeHolder(registry, "production", Loader(), poll_s=0.02)
+    await holder.start()
+    try:
+        with pytest.raises(BundleNotFound, match="points nowhere"):
+            _ = holder.current
+    finally:
+        await holder.stop()
