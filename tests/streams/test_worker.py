@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -154,7 +155,7 @@ async def test_worker_looks_for_a_new_bundle_by_itself(toy: Toy, monkeypatch: py
         await toy.fold(HAT)
         if await toy.space_of("anna") == first:
             break
-        await toy.worker._tasks[0].get_loop().run_in_executor(None, lambda: None)
+        await asyncio.sleep(0.01)
     assert await toy.space_of("anna") == first
     await toy.worker.stop()
 
