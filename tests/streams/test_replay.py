@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streams.replay as replay_module
+import streams.histories as histories_module
 import streams.state as state_module
 from infra.clock import ManualClock
 from infra.errors import DataError
@@ -72,7 +72,7 @@ def encoded(states: dict[str, CustomerState]) -> dict[str, bytes]:
 @pytest.fixture(params=[3, 1_000], ids=["small window", "window"], autouse=True)
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_EVENTS", request.param)
-    monkeypatch.setattr(replay_module, "MAX_EVENTS", request.param)
+    monkeypatch.setattr(histories_module, "MAX_EVENTS", request.param)
 
 
 @given(events=st.lists(event, max_size=60), batch_rows=st.integers(1, 20))
