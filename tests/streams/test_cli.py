@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from streams.events import Event, encode_event
 from streams.redis_store import open_store
 from streams.state import empty_state, fold
 from streams.store import StoredCustomer
+from tests.support.worker_process import WorkerProcess
 
 HAT = Event(
     event_id="1",
@@ -29,7 +30,9 @@ HAT = Event(
 
 
 def run(*arguments: str, **env: str) -> Result:
-    return CliRunner().invoke(cli, ["streams", *arguments], env=env)
+    # In a thread of its own: a command's asyncio.run would put away the event loop of the suite's thread.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(CliRunner().invoke, cli, ["streams", *arguments], env=env).result()
 
 
 @pytest.mark.parametrize(
@@ -55,10 +58,11 @@ def test_publish_without_the_file_is_wrong_use(tmp_path: Path) -> None:
     assert "does not exist" in result.stderr
 
 
-def test_worker_without_a_broker_setting_says_what_to_set() -> None:
-    result = run("worker", MODISTE_KAFKA__URL="embedded://")
-    assert result.exit_code == 2
-    assert "MODISTE_KAFKA__URL=kafka://host:port" in result.stderr
+def test_worker_without_a_broker_setting_says_what_to_set(tmp_path: Path) -> None:
+    with WorkerProcess(tmp_path, {"MODISTE_KAFKA__URL": "embedded://"}) as worker:
+        assert worker.process.wait(30) == 2
+    assert worker.log.startswith("error: ")
+    assert "MODISTE_KAFKA__URL=kafka://host:port" in worker.log
 
 
 @pytest.mark.broker
@@ -86,9 +90,9 @@ async def _store_hat(settings: RedisSettings) -> None:
     await store.close()
 
 
-def test_state_show(redis_url: str) -> None:
+async def test_state_show(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
-    asyncio.run(_store_hat(RedisSettings(url=redis_url, prefix=prefix)))
+    await _store_hat(RedisSettings(url=redis_url, prefix=prefix))
     env = {"MODISTE_REDIS__URL": redis_url, "MODISTE_REDIS__PREFIX": prefix}
     found = run("state", "show", "anna", "--json", **env)
     assert json.loads(found.stdout) == {
