@@ -14,27 +14,35 @@ from streams.histories import Histories
 
 TOP = 1_000
 NEVER_SOLD = 1_000.0
-SMOOTHING = 200.0  # lines of everybody's taste mixed into a segment's
+# Measured on Complete Journey and the H&M week: the popular list is best with a memory of a few days (fashion) to two
+# weeks (groceries), and age bands help only when they are held close to everybody's taste.
+POPULAR_DAYS = 4.0
+SMOOTHING = 10_000.0  # lines of everybody's taste mixed into a segment's
 REPEAT_PRIOR = (0.1, 5.0)  # share, buyers: an article with few buyers is taken for an ordinary one
 
 
 def build_items(articles: pa.Table, histories: Histories, cut: int) -> pa.Table:
-    """The bundle's items table: attributes and the price: what the shop asks, else the median paid in 91 days."""
-    ids = articles["article_id"].to_pylist()
-    asked = np.asarray(articles["price"].cast(pa.float64()).to_numpy(), np.float64)
-    before = (histories.occurred_at < cut) & (histories.occurred_at >= cut - 91 * MICROS_A_DAY)
-    each = histories.prices[before] / np.maximum(histories.quantities[before], 1)
-    paid = _median_by(histories.articles[before], each.astype(np.float32), len(histories.article_ids))
-    place = {article: row for row, article in enumerate(histories.article_ids.tolist())}
-    habit = np.array([paid[place[i]] if i in place else np.nan for i in ids])
-    price = np.where(np.isnan(asked), habit, asked).astype(np.float32)
+    """The bundle's items table: the attributes, and the prices as they stood at the cut."""
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "article_id": articles["article_id"],
         "title": articles["title"],
     }
     columns |= {name: articles[name] for name in ATTRIBUTES}
-    columns["price"] = pa.array(price, from_pandas=True)
+    columns["price"] = pa.array(prices_at(articles, histories, cut), from_pandas=True)
     return pa.table(columns)
+
+
+def prices_at(articles: pa.Table, histories: Histories, cut: int) -> npt.NDArray[np.float32]:
+    """The price the shop asks, else the (lower) median paid a piece in 91 days before the cut, else nan; float32[n]."""
+    ids = articles["article_id"].to_pylist()
+    asked = np.asarray(articles["price"].cast(pa.float64()).to_numpy(), np.float64)
+    before = (histories.occurred_at < cut) & (histories.occurred_at >= cut - 91 * MICROS_A_DAY)
+    before &= histories.types == PURCHASE
+    each = histories.prices[before] / np.maximum(histories.quantities[before], 1)
+    paid = _median_by(histories.articles[before], each, len(histories.article_ids))
+    place = {article: row for row, article in enumerate(histories.article_ids.tolist())}
+    habit = np.array([paid[place[i]] if i in place else np.nan for i in ids])
+    return np.where(np.isnan(asked), habit, asked).astype(np.float32)
 
 
 def item_column(histories: Histories, items: ItemTable) -> npt.NDArray[np.int64]:
@@ -111,7 +119,7 @@ def _segments(
     of_customer = np.array([code.get(segments.get(c, ALL), 0) for c in histories.customers], np.int64)
     segment = of_customer[customer] if len(customer) else customer
     month = age <= 28
-    week_counts = np.bincount(item[age <= 7], minlength=n).astype(np.float64)
+    recent = np.bincount(item, weights=np.exp(-age / POPULAR_DAYS), minlength=n).astype(np.float64)
     everybody = np.bincount(item[month], minlength=n).astype(np.float64)
     base = everybody / max(everybody.sum(), 1)
     share = np.zeros((len(names), n), np.float32)
@@ -120,9 +128,8 @@ def _segments(
         mine = month if row == 0 else month & (segment == row)
         counts = np.bincount(item[mine], minlength=n)
         share[row] = (counts + SMOOTHING * base) / (counts.sum() + SMOOTHING)
-        # Everybody's list is the plain count of a week; a segment is too small for that and leans on its month's lift.
-        score = week_counts if row == 0 else week_counts * share[row] / np.maximum(share[0], 1e-12)
-        top[row] = np.argsort(-(score + everybody * 1e-6), kind="stable")[: top.shape[1]]
+        score = recent * share[row] / np.maximum(share[0], 1e-12)
+        top[row] = np.argsort(-score, kind="stable")[: top.shape[1]]
     return share, top
 
 

@@ -29,7 +29,7 @@ from infra.bundle import open_bundle, write_manifest
 from infra.clock import Clock
 from infra.errors import GateError
 from infra.registry import Registry
-from offline.build_statistics import build_items
+from offline.build_statistics import build_items, prices_at
 from offline.evaluate import Evaluation, evaluate, index_recall
 from offline.event_log import EventLog
 from offline.examples import Examples, build_examples, catalog_at, purchases_between
@@ -215,11 +215,14 @@ class OfflineRun:
         vectors = item_vectors(tower, items)
         encoder = self._encoder(tower, vectors, items, "early")
         index = VectorIndex.build(vectors)
+        articles = self.log.articles()
         parts = []
         limit = self.config.ranking.customers
         with step("examples", limit * len(cuts)) as progress:
             for cut in cuts:
-                catalog = catalog_at(histories, items, segments, cut, vectors, encoder, index)
+                # A price known only because the article sold in the horizon would give the label away.
+                then = replace(items, prices=prices_at(articles, histories, cut))
+                catalog = catalog_at(histories, then, segments, cut, vectors, encoder, index)
                 parts.append(
                     build_examples(histories, catalog, cut, self.horizon, progress, limit=limit, seed=self.config.seed)
                 )

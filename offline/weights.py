@@ -20,7 +20,8 @@ def save_weights(module: torch.nn.Module, path: Path) -> None:
 def load_weights(module: torch.nn.Module, path: Path) -> bool:
     """Fill the module from a checkpoint; False (and nothing changed) where there is none that is whole."""
     stored = _read(path)
-    if stored is None or set(stored) != set(module.state_dict()):
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if stored is None or {name: array.shape for name, array in stored.items()} != wanted:
         return False
     module.load_state_dict({name: torch.from_numpy(array) for name, array in stored.items()})
     return True
@@ -54,7 +55,8 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # numpy leaves a file that it opened itself open when it is cut short.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return None  # a file cut short by a full disk: the stage runs again

@@ -31,11 +31,13 @@ def choose_window(span: tuple[datetime, datetime], until: datetime | None) -> Wi
     horizon = min(WEEK, max(1, (end - first).days * 2 // 7))
     if until is not None and until < end:
         cut = until
+        horizon = min(horizon, -((until - end) // timedelta(days=1)))
     else:
-        cut = (end if until is None else min(end, until)) - timedelta(days=horizon)
+        cut = end - timedelta(days=horizon)
     if cut <= span[0]:
         raise ConfigurationError(
-            f"--until {cut.date()} leaves no history: the log runs from {span[0].isoformat()} to {span[1].isoformat()}"
+            f"{'a cut at' if until is None else '--until'} {cut.isoformat()} leaves no history: "
+            f"the log runs from {span[0].isoformat()} to {span[1].isoformat()}"
         )
     return Window(cut, horizon)
 
