@@ -153,7 +153,7 @@ class FeatureBuilder:
                 _due(last, own_interval),
                 np.log1p(item_interval),
                 _due(last, item_interval),
-                (last <= (days[0] + 1e-9 if len(days) else -1.0)).astype(np.float64),
+                (known & (last <= (days[0] + 1e-9 if len(days) else -1.0))).astype(np.float64),
             ]
         )
 

@@ -15,9 +15,9 @@ from infra.clock import Clock
 from infra.errors import InvalidMessage
 from serving.filters import allowed, check_filters
 from serving.history import history_of
-from serving.messages import Item, RecommendationRequest, Recommendations, RequestError
+from serving.messages import STRATEGIES, Item, RecommendationRequest, Recommendations, RequestError
 from serving.reranking import order
-from serving.retrieval.candidates import CandidateSet, Floats, Ints, Query, Source, merge
+from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints, Query, Source, merge
 from serving.runtime import Catalog, Runtime
 from streams.events import from_micros, to_micros
 from streams.state import CustomerState, state_before
@@ -153,7 +153,9 @@ class Pipeline:
         )
 
     def _single(self, strategy: str, query: Query) -> CandidateSet:
-        source = self._sources[strategy]
+        source = self._sources.get(strategy)
+        if source is None:
+            raise InvalidMessage(f"strategy {strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
         return merge([source.name], source.retrieve([query], ORDER_ONLY_DEPTH))
 
     def _filtered(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
@@ -182,14 +184,24 @@ class Pipeline:
     def _fill(self, prepared: Prepared, chosen: Ints, floor: float) -> list[Item]:
         """Popular articles that pass the filters, to make up `k`, scored below everything that was ranked."""
         request, query = prepared.request, prepared.query
+        missing = request.k - len(chosen)
         (popular, _), *_ = self._sources["popular"].retrieve([query], ORDER_ONLY_DEPTH)
-        rows = popular[~np.isin(popular, chosen)]
-        rows = rows[allowed(request, self._catalog.items, query.history, rows)][: request.k - len(chosen)]
+        rows = self._allowed(prepared, popular, chosen)
+        if len(rows) < missing:
+            # The list of the popular is bounded; under a narrow filter the rest of the catalogue has to do.
+            share = self._catalog.statistics.segment_share[query.segment]
+            everything = np.argsort(-share, kind="stable")
+            rows = np.concatenate([rows, self._allowed(prepared, everything, np.concatenate([chosen, popular]))])
+        rows = rows[:missing]
         ids = self._catalog.items.article_ids
         return [
             Item(article_id=ids[row], rank=len(chosen) + n, score=floor - n * 1e-6, source="popular")
             for n, row in enumerate(rows.tolist(), start=1)
         ]
+
+    def _allowed(self, prepared: Prepared, rows: Ints, taken: Ints) -> Ints:
+        rows = rows[~np.isin(rows, taken)]
+        return rows[allowed(prepared.request, self._catalog.items, prepared.query.history, rows)]
 
 
 def retrieve(sources: Sequence[Source], queries: Sequence[Query]) -> list[CandidateSet]:
@@ -225,8 +237,9 @@ def _before(customer: StoredCustomer, now: int) -> StoredCustomer:
 
 def _retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:
     """Scores that keep the order of the sources: the preferred first, each by its own rank."""
-    total = np.zeros(len(candidates), np.float32)
-    for s, name in enumerate(candidates.sources):
-        weight = 10.0 if name == prefer else 1.0
-        total += np.float32(weight) / (1.0 + candidates.ranks[:, s])
-    return total
+    found = candidates.ranks < UNRANKED
+    closeness = np.where(found, 1.0 / (1.0 + candidates.ranks), 0.0)
+    preferred = np.array([name == prefer for name in candidates.sources])
+    first = found[:, preferred].any(axis=1)
+    others = closeness[:, ~preferred].sum(axis=1) / len(candidates.sources)  # below 1, so never among the first
+    return np.where(first, 1.0 + closeness[:, preferred].sum(axis=1), others).astype(np.float32)

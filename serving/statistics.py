@@ -26,7 +26,7 @@ class ItemStatistics:
     repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days between two
     purchases of it by one customer, nan if never repeated · last_sold: float32[n] days before the cut ·
     segment_share: float32[S, n] share of the segment's lines in 28 days, smoothed to everybody's ·
-    top: int64[S, K] most sold in 7 days by segment, backed by everybody's.
+    top: int64[S, K] most sold lately (sum of exp(-age / 4 days)) times the segment's lift, best first.
     """
 
     segments: list[str]
@@ -53,7 +53,7 @@ class ItemStatistics:
         """Read with pickle off.
 
         Raises:
-            BundleError: an array is missing or not of `n_items`.
+            BundleError: an array is missing or not of `n_items`, or `top` names a row beyond them.
         """
         with np.load(path, allow_pickle=False) as stored:
             missing = [f.name for f in fields(cls) if f.name not in stored.files]
@@ -61,6 +61,9 @@ class ItemStatistics:
                 raise BundleError(f"{path.name} lacks {', '.join(missing)}")
             values = {f.name: stored[f.name] for f in fields(cls)}
         segments = [str(name) for name in values.pop("segments")]
-        if values["sold_7d"].shape != (n_items,):
-            raise BundleError(f"{path.name} counts {values['sold_7d'].shape[0]} items, items.parquet {n_items}")
+        for name, array in values.items():
+            if name != "top" and array.shape[-1] != n_items:
+                raise BundleError(f"{path.name}: {name} counts {array.shape[-1]} items, items.parquet {n_items}")
+        if values["top"].size and int(values["top"].max()) >= n_items:
+            raise BundleError(f"{path.name}: top names row {values['top'].max()} of {n_items} items")
         return cls(segments=segments, **values)

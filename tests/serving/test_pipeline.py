@@ -1,0 +1,215 @@
+"""Answers of the only pipeline there is, on a catalogue whose answers can be worked out."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import serving.pipeline as pipeline_module
+from serving.features import SOURCES
+from serving.messages import Filters, RecommendationRequest, Recommendations
+from serving.pipeline import Pipeline
+from streams.events import Event
+from streams.store import StoredCustomer
+from tests.support.toy_catalog import (
+    IDS,
+    POPULAR,
+    SPACE,
+    TODAY,
+    YOUNG,
+    BrokenRanker,
+    CosineRanker,
+    N,
+    ask,
+    event,
+    moment,
+    pipeline,
+    state,
+)
+
+PAST = (event(60, "socks"), event(80, "socks"), event(90, "hat"))
+
+
+def one(given: Pipeline, request: RecommendationRequest, customer: StoredCustomer | None) -> Recommendations:
+    (answer,) = given.recommend([request], [customer])
+    return answer
+
+
+def ids(answer: Recommendations) -> list[str]:
+    return [item.article_id for item in answer.items]
+
+
+def anna(*events: Event, **fields: Any) -> StoredCustomer:
+    return StoredCustomer(state(*(events or PAST)), 1, **fields)
+
+
+def axis(article: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    vector = np.zeros(N, np.float32)
+    vector[IDS.index(article)] = 1
+    return vector
+
+
+def test_the_ranker_decides_the_order() -> None:
+    answer = one(pipeline(), ask(k=3), anna())
+    assert ids(answer) == ["socks", "hat", "bread"]  # cosines 2/√5, 1/√5, 0; then the first row
+    assert [item.score for item in answer.items] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0])
+    assert [item.rank for item in answer.items] == [1, 2, 3]
+    assert answer.items[0].source == "repurchase+two_tower+popular"
+    assert answer.items[2].source.split("+")[0] == "popular"
+    assert answer.as_of == moment(90)
+    assert (answer.cold_start, answer.degraded, answer.error, answer.bundle_id) == (False, [], None, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("customer", "context", "expected"),
+    [
+        ("zoe", {}, POPULAR),
+        ("yara", {}, YOUNG),
+        ("zoe", {"segment": "young"}, YOUNG),
+        ("zoe", {"segment": "?"}, POPULAR),
+    ],
+    ids=["unknown", "segment of the bundle", "segment of the request", "unknown segment"],
+)
+def test_cold_customer_gets_what_is_popular(customer: str, context: dict[str, str], expected: list[int]) -> None:
+    answer = one(pipeline(BrokenRanker()), ask(customer, k=5, context=context), None)
+    assert ids(answer) == [IDS[row] for row in expected[:5]]
+    assert answer.cold_start
+    assert answer.as_of is None
+    assert answer.degraded == []
+    assert {item.source for item in answer.items} == {"popular"}
+
+
+def test_views_alone_leave_a_customer_cold_and_popular_first() -> None:
+    answer = one(pipeline(BrokenRanker()), ask(k=N), anna(event(90, "hat", type="view")))
+    assert answer.cold_start
+    assert ids(answer) == [IDS[row] for row in POPULAR]
+    assert answer.as_of == moment(90)
+
+
+@pytest.mark.parametrize("strategy", ["popular", "repurchase", "two_tower"])
+def test_a_strategy_of_one_source_asks_only_that(strategy: str) -> None:
+    expected = {
+        "popular": ["bread", "rolls"],
+        "repurchase": ["socks", "hat"],
+        "two_tower": ["socks", "hat"],
+    }
+    answer = one(pipeline(BrokenRanker()), ask(k=2, strategy=strategy), anna())
+    assert ids(answer) == expected[strategy]
+    assert answer.degraded == []
+    assert [item.source for item in answer.items] == [strategy] * 2
+    assert answer.strategy == strategy
+
+
+def test_broken_ranker_leaves_the_order_of_retrieval(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        (answer,) = pipeline(BrokenRanker()).recommend([ask(k=4)], [anna()], degraded=["store_unavailable"])
+    assert answer.degraded == ["store_unavailable", "ranker_failed"]
+    assert ids(answer)[:2] == ["socks", "hat"]
+    assert ids(answer)[2:] == ["bread", "rolls"]
+    assert answer.error is None
+
+
+def test_broken_ranker_puts_every_repurchase_first(caplog: pytest.LogCaptureFixture) -> None:
+    """The last habit stands before the best seller, though the customer looked at that one again and again."""
+    habits = [event(90 - n, article) for n, article in enumerate(IDS[1:])]
+    views = [event(91 + n / 10, "bread", type="view") for n in range(20)]
+    with caplog.at_level(logging.CRITICAL):
+        answer = one(pipeline(BrokenRanker()), ask(k=N), anna(*habits, *views))
+    assert ids(answer) == [*IDS[1:], "bread"]
+
+
+def test_degraded_is_told_to_each_answer_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        first, second = pipeline(BrokenRanker()).recommend([ask(), ask("zoe")], [anna(), None], degraded=["late"])
+    assert first.degraded == ["late", "ranker_failed"]
+    assert second.degraded == ["late"]
+
+
+def test_more_than_the_candidates_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "DEPTH", dict.fromkeys(SOURCES, 1))
+    answer = one(pipeline(), ask(k=N), anna())
+    assert ids(answer) == ["socks", "bread", "rolls", "milk", "cheese", "apple", "shirt", "hat"]
+    assert [item.source for item in answer.items[2:]] == ["popular"] * 6
+    scores = [item.score for item in answer.items]
+    assert all(a > b for a, b in pairwise(scores))
+    assert len(one(pipeline(), ask(k=200), anna()).items) == N
+
+
+def test_filling_goes_beyond_the_list_of_the_popular() -> None:
+    request = ask("zoe", k=3, filters=Filters(attributes={"department": ["Wear"]}))
+    assert ids(one(pipeline(top=2), request, None)) == ["socks", "shirt", "hat"]
+    young = ask("yara", k=3, filters=Filters(attributes={"department": ["Food"]}))
+    assert ids(one(pipeline(top=2), young, None)) == ["apple", "cheese", "milk"]
+
+
+def test_embedding_of_this_space_is_used_and_of_another_is_not() -> None:
+    request = ask(k=1, strategy="two_tower")
+    assert ids(one(pipeline(), request, anna(space=SPACE, embedding=axis("milk")))) == ["milk"]
+    for foreign in ({"space": "20200101T000000Z-fffffff"}, {"space": None}):
+        assert ids(one(pipeline(), request, anna(embedding=axis("milk"), **foreign))) == ["socks"]
+    other_size = anna(space="20200101T000000Z-fffffff", embedding=np.ones(3, np.float32))
+    assert ids(one(pipeline(), request, other_size)) == ["socks"]
+
+
+def test_a_planted_future_changes_nothing_before_its_time() -> None:
+    future = [*PAST, event(TODAY, "milk"), *(event(TODAY + n / 24, "shirt", price=999.0) for n in range(1, 6))]
+    # The stored embedding has seen the future too.
+    seen_it = anna(*future, space=SPACE, embedding=axis("shirt"))
+    plain_ranker, planted_ranker = CosineRanker(), CosineRanker()
+    for strategy in ("full", "two_tower", "repurchase"):
+        request = ask(k=N, strategy=strategy)
+        plain = one(pipeline(plain_ranker), request, anna())
+        planted = one(pipeline(planted_ranker), request, seen_it)
+        assert planted == plain
+    assert planted_ranker.seen
+    for given, expected in zip(planted_ranker.seen, plain_ranker.seen, strict=True):
+        assert np.array_equal(given, expected)
+    later = one(pipeline(day=TODAY + 2), ask(k=N), seen_it)
+    assert ids(later)[0] == "shirt"
+    assert later.as_of == future[-1].occurred_at
+
+
+def test_customer_of_the_future_is_cold() -> None:
+    answer = one(pipeline(), ask(k=2), anna(event(TODAY + 1, "hat"), space=SPACE, embedding=axis("hat")))
+    assert answer.cold_start
+    assert answer.as_of is None
+    assert ids(answer) == ["bread", "rolls"]
+
+
+def test_refused_requests_do_not_disturb_the_others() -> None:
+    wrong = [
+        ask("ben", filters=Filters(attributes={"size": ["M"]})),
+        ask("cleo", filters=Filters(min_price=3.0, max_price=2.0)),
+        ask("dora", strategy="psychic"),
+    ]
+    good = [ask(k=4), ask("zoe", k=4)]
+    answers = pipeline().recommend([good[0], *wrong, good[1]], [anna(), anna(), None, anna(), None])
+    assert [answer.request_id for answer in answers] == ["r-anna", "r-ben", "r-cleo", "r-dora", "r-zoe"]
+    messages = ["filter on size", "min_price 3.0 is above", "strategy 'psychic'; allowed: full, popular"]
+    for answer, message in zip(answers[1:4], messages, strict=True):
+        assert answer.error is not None
+        assert answer.error.code == "invalid_request"
+        assert message in answer.error.message
+        assert not answer.error.retryable
+        assert answer.items == []
+    assert answers[0] == one(pipeline(), good[0], anna())
+    assert answers[4] == one(pipeline(), good[1], None)
+
+
+def test_no_requests_no_answers() -> None:
+    assert pipeline().recommend([], []) == []
+
+
+def test_trace_only_on_request() -> None:
+    request = ask(k=2, explain=True, exclude=["bread"])
+    answer = one(pipeline(), request, anna())
+    assert [(step["stage"], step.get("candidates"), step.get("dropped")) for step in answer.trace] == [
+        ("retrieval", N, None),
+        ("filters", None, 1),
+        ("ranking", None, None),
+    ]
+    assert one(pipeline(), ask(k=2), anna()).trace == []
