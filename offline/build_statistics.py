@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -133,7 +135,7 @@ def _segments(
     return share, top
 
 
-def _median_by(group: npt.NDArray[np.int32], values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float64]:
+def _median_by(group: npt.NDArray[np.int32], values: npt.NDArray[np.floating[Any]], n: int) -> npt.NDArray[np.float64]:
     """Median of the finite values of each group, nan where there are none; float64[n]."""
     finite = ~np.isnan(values)
     group, values = group[finite], values[finite]

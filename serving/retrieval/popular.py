@@ -1,4 +1,4 @@
-"""Most sold in the week before the cut, in the customer's segment where it is known."""
+"""Most sold in the days before the cut, by the taste of the customer's segment where it is known."""
 
 from __future__ import annotations
 
