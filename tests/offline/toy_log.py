@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from offline.build_statistics import build_items
-from offline.histories import Histories, build_histories
 from offline.sources.base import ARTICLE_SCHEMA, EVENT_SCHEMA
 from serving.items import ItemTable
 from streams.events import to_micros
+from streams.histories import Histories, build_histories
 
 DAY = 86_400_000_000
 CUT = datetime(2020, 3, 1, tzinfo=UTC)
