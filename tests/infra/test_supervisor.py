@@ -147,9 +147,10 @@ PARENT = """
     from infra.supervisor import ProcessSpec, Supervisor
     sleeper = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
     supervisor = Supervisor([ProcessSpec("a", sleeper), ProcessSpec("b", sleeper)])
-    supervisor.start()
-    print(*supervisor.pids().values(), flush=True)
-    sys.exit(supervisor.run_forever())
+    with supervisor.signals():
+        supervisor.start()
+        print(*supervisor.pids().values(), flush=True)
+        sys.exit(supervisor.run_forever())
 """
 
 
