@@ -30,6 +30,10 @@ class VectorIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    @property
+    def dim(self) -> int:
+        return int(self._index.d)
+
     @classmethod
     def build(cls, vectors: Floats) -> VectorIndex:
         """Index unit rows float32[n, d]."""

@@ -242,4 +242,4 @@ def _retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:
     preferred = np.array([name == prefer for name in candidates.sources])
     first = found[:, preferred].any(axis=1)
     others = closeness[:, ~preferred].sum(axis=1) / len(candidates.sources)  # below 1, so never among the first
-    return np.where(first, 1.0 + closeness[:, preferred].sum(axis=1), others).astype(np.float32)
+    return np.asarray(np.where(first, 1.0 + closeness[:, preferred].sum(axis=1), others), np.float32)

@@ -93,11 +93,17 @@ def load_runtime(bundle: Bundle) -> Runtime:
     vectors = np.load(bundle.file("item_vectors.npy"), allow_pickle=False).astype(np.float32, copy=False)
     statistics = ItemStatistics.load(bundle.file("statistics.npz"), len(items))
     segments = pq.read_table(bundle.file("segments.parquet"))
+    index = VectorIndex.load(bundle.file("index.faiss"), len(items))
+    if index.dim != vectors.shape[-1]:
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: index.faiss holds vectors of {index.dim} dimensions, item_vectors.npy of "
+            f"{vectors.shape[-1]}"
+        )
     catalog = Catalog(
         items=items,
         statistics=statistics,
         encoder=load_query_encoder(bundle),
-        index=VectorIndex.load(bundle.file("index.faiss"), len(items)),
+        index=index,
         features=FeatureBuilder(items, statistics, vectors),
         segments=dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True)),
     )

@@ -113,8 +113,11 @@ def test_broken_ranker_leaves_the_order_of_retrieval(caplog: pytest.LogCaptureFi
     assert answer.error is None
 
 
-def test_broken_ranker_puts_every_repurchase_first(caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_ranker_puts_every_repurchase_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last habit stands before the best seller, though the customer looked at that one again and again."""
+    monkeypatch.setitem(pipeline_module.DEPTH, "two_tower", 1)
     habits = [event(90 - n, article) for n, article in enumerate(IDS[1:])]
     views = [event(91 + n / 10, "bread", type="view") for n in range(20)]
     with caplog.at_level(logging.CRITICAL):
