@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from infra.clock import ManualClock
-from offline.histories import Histories, load_histories
+from offline.histories import load_histories
 from serving.messages import Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from streams.events import to_micros
+from streams.histories import Histories
 from streams.state import CustomerState
 from streams.store import StoredCustomer
 from tests.support.tiny_fixture import Tiny
