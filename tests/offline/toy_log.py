@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -30,9 +31,11 @@ def viewed(days_before: float, customer: str, article: str, price: float | None 
 
 
 def histories_of(lines: Sequence[Line]) -> Histories:
+    seen: Counter[Line] = Counter()
     rows = [
         {
-            "event_id": f"{n}-{line}",
+            # The same whatever else is in the log: keys order what happens at one time.
+            "event_id": f"{line}-{numbered(seen, line)}",
             "type": line[5],
             "occurred_at": CUT - timedelta(days=line[0]),
             "customer_id": line[1],
@@ -41,9 +44,14 @@ def histories_of(lines: Sequence[Line]) -> Histories:
             "quantity": line[4],
             "sales_channel_id": None,
         }
-        for n, line in enumerate(lines)
+        for line in lines
     ]
     return build_histories([pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)])
+
+
+def numbered(seen: Counter[Line], line: Line) -> int:
+    seen[line] += 1
+    return seen[line]
 
 
 def articles_of(*ids: str, asked: dict[str, float] | None = None) -> pa.Table:

@@ -1,0 +1,73 @@
+"""The exported networks give what torch gives, for any batch, and a difference is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from infra.errors import GateError
+from offline import export
+from offline.export import TOLERANCE, export_query_encoder, export_ranker
+from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
+from offline.models.two_tower import TwoTower, TwoTowerConfig
+from streams.encoder import SEQUENCE_LENGTH, onnx_session
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> tuple[MMOE, Path, float]:
+    torch.manual_seed(1)
+    model = MMOE(MMOEConfig(n_features=5, n_experts=2)).eval()
+    path = tmp_path_factory.mktemp("ranker") / "ranker.onnx"
+    sample = np.random.default_rng(1).normal(size=(16, 5)).astype(np.float32)
+    return model, path, export_ranker(model, path, sample)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 300])
+def test_the_ranker_scores_any_batch_as_torch_does(ranker: tuple[MMOE, Path, float], rows: int) -> None:
+    model, path, difference = ranker
+    assert difference <= TOLERANCE
+    features = np.random.default_rng(rows).normal(size=(rows, 5)).astype(np.float32)
+    (given,) = onnx_session(str(path)).run(None, {"features": features})
+    with torch.no_grad():
+        expected = MMOEScorer(model)(torch.from_numpy(features)).numpy()
+    assert given == pytest.approx(expected, abs=TOLERANCE)
+    assert ((given[:, 0] > 0) & (given[:, 0] < 1)).all()  # a probability
+
+
+def test_the_query_encoder_gives_unit_rows_and_ignores_what_is_masked(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = TwoTower(TwoTowerConfig(n_items=3, attribute_sizes=(2,), n_words=10, dim=8))
+    path = tmp_path / "query_encoder.onnx"
+    assert export_query_encoder(model, path) <= TOLERANCE
+    rng = np.random.default_rng(1)
+    mask = np.zeros((5, SEQUENCE_LENGTH), np.float32)
+    mask[:, -4:] = 1
+    items = rng.normal(size=(5, SEQUENCE_LENGTH, 8)).astype(np.float32)
+    gaps = rng.random((5, SEQUENCE_LENGTH)).astype(np.float32)
+    session = onnx_session(str(path))
+    (vectors,) = session.run(None, {"items": items, "gaps": gaps, "mask": mask})
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    items[:, :-4] = 50.0
+    (same,) = session.run(None, {"items": items, "gaps": gaps, "mask": mask})
+    assert same == pytest.approx(vectors, abs=1e-5)
+    (single,) = session.run(None, {"items": items[:1], "gaps": gaps[:1], "mask": mask[:1]})
+    assert single == pytest.approx(vectors[:1], abs=1e-5)
+
+
+@pytest.mark.parametrize("shift", [2 * TOLERANCE, float("nan")])
+def test_a_network_that_differs_is_refused(
+    ranker: tuple[MMOE, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float
+) -> None:
+    model, path, _ = ranker
+
+    class Shifted:
+        def run(self, names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            (scores,) = onnx_session(str(path)).run(names, inputs)
+            return [scores + np.float32(shift)]
+
+    monkeypatch.setattr(export, "onnx_session", lambda _: Shifted())
+    with pytest.raises(GateError, match=r"other\.onnx: ONNX differs from torch by .*, allowed 1e-04"):
+        export_ranker(model, tmp_path / "other.onnx", np.ones((3, 5), np.float32))
