@@ -11,8 +11,9 @@ import pytest
 from infra.settings import Settings, load_settings
 from serving.up import Stack, start_stack
 from tests.support.tiny import START, WEEKS
-from tests.support.tiny_fixture import Tiny
-from tests.support.tiny_fixture import tiny as tiny
+from tests.support.tiny_fixture import Tiny, tiny
+
+__all__ = ["live", "settings", "tiny"]
 
 PRESENT = START + timedelta(weeks=WEEKS)
 

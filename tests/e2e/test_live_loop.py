@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from datetime import datetime, timedelta
@@ -103,8 +102,7 @@ async def test_every_request_gets_one_answer_or_an_error(settings: Settings) -> 
     answers: dict[str, list[Recommendations]] = {}
     async with consumer, Producer(settings.kafka) as producer:
         while not consumer.assignment:
-            await asyncio.sleep(0.05)
-        await consumer.getmany(timeout_ms=200)
+            await consumer.getmany(timeout_ms=200)
         await producer.send_many((REQUESTS, b"customer-00", raw) for raw in requests)
         until = time.monotonic() + 20
         while sum(map(len, answers.values())) < 3 and time.monotonic() < until:
