@@ -11,6 +11,7 @@ from infra.errors import InvalidMessage
 from streams.events import AwareTime, Id
 
 MAX_K = 200
+MAX_REQUEST_BYTES = 262_144
 STRATEGIES = ("full", "popular", "repurchase", "two_tower")
 
 
@@ -84,11 +85,13 @@ def parse_request(raw: bytes) -> RecommendationRequest:
     """Decode and check one request.
 
     Raises:
-        InvalidMessage: not JSON, a field missing or out of range, unknown strategy.
+        InvalidMessage: not JSON, too large, a field missing or out of range, unknown strategy.
     """
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise InvalidMessage(f"request of {len(raw)} bytes; at most {MAX_REQUEST_BYTES} are allowed")
     try:
         request = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage(f"not a recommendation request: {error}") from error
     if request.strategy not in STRATEGIES:
         raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")

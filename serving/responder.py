@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import msgspec
 
@@ -25,12 +25,14 @@ from serving.messages import (
     parse_request,
 )
 from serving.reload import Loaded
-from streams.dead_letters import encode_dead_letter
+from streams.dead_letters import encode_dead_letter, letter_key
 from streams.processor import RawMessage
 from streams.store import StateStore, StoredCustomer
 from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
 
 log = logging.getLogger(__name__)
+
+MAX_ID_CHARS = 128  # as the type of ids says
 
 
 class Source(Protocol):
@@ -100,13 +102,16 @@ class Responder:
                 letters.append(
                     (
                         DEAD_LETTERS,
-                        message.key,
+                        letter_key(message),
                         encode_dead_letter(message, reason="rejected", error=str(error)),
                     )
                 )
         answered = iter(await self.answer(requests, started=started))
         answers = [refused[i] if i in refused else next(answered) for i in range(len(messages))]
-        keys = [message.key or answer.customer_id.encode() for message, answer in zip(messages, answers, strict=True)]
+        keys = [
+            letter_key(message) or answer.customer_id.encode()
+            for message, answer in zip(messages, answers, strict=True)
+        ]
         outgoing = [
             (RECOMMENDATIONS, key, encode_recommendations(answer)) for key, answer in zip(keys, answers, strict=True)
         ]
@@ -227,12 +232,17 @@ def _refuse(message: RawMessage, error: InvalidMessage) -> Recommendations:
     """An answer to something that is not a request, under its own id where one can be found."""
     try:
         given = msgspec.json.decode(message.value or b"", type=_Given)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         given = _Given()
     derived = f"invalid-{message.topic}-{message.partition}-{message.offset}"
-    key = (message.key or b"").decode(errors="replace")
+    key = (letter_key(message) or b"").decode(errors="replace")
     return Recommendations(
-        request_id=given.request_id if isinstance(given.request_id, str) and given.request_id else derived,
-        customer_id=given.customer_id if isinstance(given.customer_id, str) else key,
+        request_id=given.request_id if _is_id(given.request_id) else derived,
+        customer_id=given.customer_id if _is_id(given.customer_id) else key,
         error=RequestError(code="invalid_request", message=str(error), retryable=False),
     )
+
+
+def _is_id(given: object) -> TypeGuard[str]:
+    """Only what could have been an id is echoed: an answer must always fit into a message."""
+    return isinstance(given, str) and 0 < len(given) <= MAX_ID_CHARS

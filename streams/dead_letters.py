@@ -17,13 +17,19 @@ from streams.topics import DEAD_LETTERS
 # Reading everything that is there ends when nothing came for this long; end offsets are not to be trusted
 # everywhere.
 QUIET_S = 1.5
+# Base64 and the frame around it must stay below the megabyte that brokers take by default: a letter that can never be
+# sent would hold up its partition for good.
+MAX_RAW_BYTES = 524_288
+MAX_KEY_BYTES = 1_024
+MAX_ERROR_CHARS = 2_000
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Value on the topic `dead-letters`; the key is the refused message's own.
 
     reason: short and stable, for counting (`rejected`). error: what was wrong, for people. raw: base64 of the
-    value, "" for a message without one. topic, partition, offset: where it stood.
+    value, "" for a message without one; of a value beyond MAX_RAW_BYTES its beginning, and `error` says so.
+    topic, partition, offset: where it stood.
     """
 
     reason: str
@@ -44,7 +50,11 @@ _decoder = msgspec.json.Decoder(DeadLetter)
 
 def encode_dead_letter(message: RawMessage, *, reason: str, error: str) -> bytes:
     """The value to send for a refused message."""
-    raw = base64.b64encode(message.value or b"").decode("ascii")
+    value = message.value or b""
+    error = error[:MAX_ERROR_CHARS]
+    if len(value) > MAX_RAW_BYTES:
+        error += f" (the first {MAX_RAW_BYTES} of {len(value)} bytes are kept here)"
+    raw = base64.b64encode(value[:MAX_RAW_BYTES]).decode("ascii")
     return _encoder.encode(
         DeadLetter(
             reason=reason,
@@ -55,6 +65,11 @@ def encode_dead_letter(message: RawMessage, *, reason: str, error: str) -> bytes
             raw=raw,
         )
     )
+
+
+def letter_key(message: RawMessage) -> bytes | None:
+    """The refused message's own key; none where it is too large to be sent along."""
+    return message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
 
 
 def decode_dead_letter(value: bytes) -> DeadLetter:
@@ -77,7 +92,7 @@ async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessa
         BrokerUnavailable: not all were acknowledged; sending all again only repeats some.
     """
     return await producer.send_many(
-        (DEAD_LETTERS, message.key, encode_dead_letter(message, reason=reason, error=error))
+        (DEAD_LETTERS, letter_key(message), encode_dead_letter(message, reason=reason, error=error))
         for message, error in refused
     )
 

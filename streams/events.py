@@ -21,6 +21,7 @@ PURCHASE = TYPE_CODES["purchase"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_EVENT_BYTES = 16_384
+MAX_PRICE = 1e12  # far below the end of float32, which states keep prices in
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -55,13 +56,13 @@ def parse_event(raw: bytes) -> Event:
         raise InvalidMessage(f"event of {len(raw)} bytes; at most {MAX_EVENT_BYTES} are allowed")
     try:
         event = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage(f"not an event: {error}") from error
     return check_event(event)
 
 
 def check_event(event: Event) -> Event:
-    """Refuse what the types alone cannot: unknown type, newer version, a time out of range, an unfinite price."""
+    """Refuse what the types alone cannot: unknown type, newer version, a time or price out of range."""
     if event.schema_version != SCHEMA_VERSION:
         raise InvalidMessage(
             f"schema_version {event.schema_version}; this code reads version {SCHEMA_VERSION}",
@@ -69,6 +70,8 @@ def check_event(event: Event) -> Event:
         )
     if event.type not in TYPE_CODES:
         raise InvalidMessage(f"type {event.type!r}; allowed: {', '.join(EVENT_TYPES)}", column="type")
+    if event.price is not None and not event.price <= MAX_PRICE:
+        raise InvalidMessage(f"price {event.price}; at most {MAX_PRICE:.0f} is allowed", column="price")
     if event.occurred_at < EPOCH:
         raise InvalidMessage(f"occurred_at {event.occurred_at.isoformat()} is before 1970", column="occurred_at")
     return event

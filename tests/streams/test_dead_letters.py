@@ -7,7 +7,7 @@ import json
 import pytest
 
 from infra.errors import InvalidMessage
-from streams.dead_letters import decode_dead_letter, encode_dead_letter
+from streams.dead_letters import decode_dead_letter, encode_dead_letter, letter_key
 from streams.processor import RawMessage
 
 
@@ -40,3 +40,14 @@ def test_message_without_value_is_kept_as_empty() -> None:
 def test_something_else_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="not a dead letter"):
         decode_dead_letter(b"{}")
+
+
+def test_a_letter_of_the_largest_message_still_fits_into_one() -> None:
+    message = RawMessage("transactions", 0, 7, b"k" * 500_000, b"\xff" * 1_048_576)
+    value = encode_dead_letter(message, reason="rejected", error="x" * 1_000_000)
+    assert len(value) < 1_000_000
+    assert letter_key(message) is None
+    letter = decode_dead_letter(value)
+    assert message.value is not None
+    assert message.value.startswith(letter.raw_bytes)
+    assert "of 1048576 bytes are kept" in letter.error
