@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.app.base import BootStrategy
 from faust.channels import Channel
@@ -111,9 +112,10 @@ class BatchFeed(Service):
 
     async def on_start(self) -> None:
         start, _ = self._hooks
+        # Before the hook: a signal may come in the middle of it, and what it has opened by then must be closed.
+        self._opened = True
         if start is not None:
             await start()
-        self._opened = True
         await self._consumer.start()
 
     async def on_stop(self) -> None:
@@ -217,7 +219,7 @@ def build_batch_app(
         group: the consumer group of the hot topics; processes of one group share their partitions.
         batch_size: most messages a batch. queue_batches: most batches read ahead of the handler.
         on_start: awaited before the first message; its errors end the process.
-        on_stop: awaited after the last commit, if on_start was completed.
+        on_stop: awaited after the last commit, also when on_start was interrupted or failed half-way.
         on_bundle: awaited with the value of every message of the control topic `bundles`, in every process;
             Unavailable and errors in it are logged and do not end the process.
 
@@ -348,6 +350,7 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
     WARNING on, and all of them with DEBUG.
 
     Raises:
+        BrokerUnavailable: Faust itself gave up on the broker.
         Exception: what on_start, the handler or Faust itself raised and ended the process with.
     """
     if loglevel.upper() != "DEBUG":
@@ -357,6 +360,9 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
     asyncio.set_event_loop(loop)
     failure = _Worker(app, loglevel=loglevel, loop=loop, quiet=True).run()
     asyncio.set_event_loop(None)
+    if isinstance(failure, KafkaError):
+        servers = ", ".join(str(url) for url in app.conf.broker)
+        raise BrokerUnavailable(f"the broker at {servers} does not serve: {failure}") from failure
     if failure is not None:
         raise failure
 
