@@ -115,7 +115,9 @@ class FoldWorker:
                 return
             try:
                 self._processor.encoder = await asyncio.to_thread(self._load, bundle_id)
-            except (ModisteError, OSError) as error:
+            except Exception as error:  # whatever a bad bundle does while loading, folding must go on
+                if not isinstance(error, ModisteError):
+                    logger.exception("bundle %s broke its loader", bundle_id)
                 self._refused = bundle_id  # said once; a repaired bundle has another id
                 logger.error("bundle %s refused, %s stays: %s", bundle_id, self._bundle_id or "none", error)
                 return
