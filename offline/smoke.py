@@ -177,8 +177,9 @@ async def applied_events(settings: Settings, events: Sequence[Event]) -> int:
 async def count_messages(settings: Settings, topic: str) -> int:
     """Messages on a topic, read from its beginning until nothing more comes for a second."""
     consumer = BatchConsumer(settings.kafka, [topic], None, batch_size=1_000)
-    count, idle_since = 0, time.monotonic()
+    count = 0
     async with consumer:
+        idle_since = time.monotonic()
         while time.monotonic() - idle_since < 1.0:
             batch = await consumer.getmany(timeout_ms=100)
             if batch:
