@@ -39,7 +39,6 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-DEFAULT_DATA = "complete-journey"
 ALL_CUSTOMERS = 10_000_000  # of a store; beyond that a batch job reads the event log
 
 
@@ -56,7 +55,7 @@ class Customers:
 @click.option("--customer", help="One customer's id.")
 @click.option("--all", "everybody", is_flag=True, help="Every known customer; needs --out.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Parquet file to write.")
-@click.option("--data", "source", help="Replay this data set instead of reading the live store.")
+@click.option("--data", "source", help="Replay this data set instead of reading the live store; default: the bundle's.")
 @click.option("--path", type=click.Path(path_type=Path), help="Directory of the data set's files.")
 @click.option("--until", help="Replay events before this date (exclusive); default: where the bundle's training ended.")
 @click.option("--k", type=click.IntRange(1, MAX_K), default=12, show_default=True, help="Articles a customer.")
@@ -81,13 +80,15 @@ def recommend(
         raise ConfigurationError("give either --customer ID or --all")
     if everybody and out is None:
         raise ConfigurationError("--all writes a file: give --out FILE.parquet")
+    if out is not None:
+        check_directory(out)
     settings = load_settings()
     runtime = open_runtime(Registry(settings.registry.url).resolve(settings.registry.channel))
     live = source is None and until is None and path is None and not settings.redis.url.startswith("embedded:")
     if live:
         customers = _from_store(settings, customer)
     else:
-        customers = _from_history(settings, runtime, source or DEFAULT_DATA, path, until)
+        customers = _from_history(settings, runtime, source or str(runtime.manifest.config["source"]), path, until)
     pipeline = Pipeline(runtime, customers.clock)
     if customer is not None:
         (answer,) = answers(pipeline, customers, [customer], k, strategy)
@@ -169,14 +170,23 @@ def _with_progress(pipeline: Pipeline, customers: Customers, k: int, strategy: s
             progress.advance(len(ids))
 
 
+def check_directory(out: Path) -> None:
+    """Before anything is computed or printed.
+
+    Raises:
+        ConfigurationError: the directory of `out` does not exist.
+    """
+    if not out.parent.is_dir():
+        raise ConfigurationError(f"--out {out}: there is no directory {out.parent}")
+
+
 def write_answers(stream: Iterator[Recommendations], out: Path) -> int:
     """Write SCHEMA rows to a parquet file, aside and renamed; returns how many.
 
     Raises:
         ConfigurationError: the directory does not exist.
     """
-    if not out.parent.is_dir():
-        raise ConfigurationError(f"--out {out}: there is no directory {out.parent}")
+    check_directory(out)
     aside = out.with_name(out.name + ".part")
     rows = 0
     try:

@@ -310,7 +310,12 @@ class OfflineRun:
             staged,
             created_at=self.clock.now(),
             trained_through=self.window.cut,
-            config=asdict(self.config) | {"horizon_days": self.window.horizon, "data": self.log.content_hash},
+            config=asdict(self.config)
+            | {
+                "horizon_days": self.window.horizon,
+                "source": self.log.manifest.source,
+                "data": self.log.content_hash,
+            },
             contracts={
                 "events": str(SCHEMA_VERSION),
                 "state": f"{STATE_FORMAT}:{MAX_EVENTS}",
