@@ -14,6 +14,7 @@ commit, so nothing is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import deque
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 _engine = logging.getLogger("faust.app")
 
 POLL_MS = 200
+HOOK_S = 3.0
 
 Hook = Callable[[], Awaitable[None]]
 BundleHook = Callable[[bytes], Awaitable[None]]
@@ -109,19 +111,28 @@ class BatchFeed(Service):
         self._changed = asyncio.Event()
         self._committing = asyncio.Lock()
         self._opened = False
+        self._prepared = asyncio.Event()
 
     async def on_start(self) -> None:
         start, _ = self._hooks
         # Before the hook: a signal may come in the middle of it, and what it has opened by then must be closed.
         self._opened = True
-        if start is not None:
-            await start()
-        await self._consumer.start()
+        try:
+            if start is not None:
+                await start()
+        finally:
+            self._prepared.set()
+        # Stopped meanwhile: joining the group now would only have to be waited for.
+        if not self.should_stop:
+            await self._consumer.start()
 
     async def on_stop(self) -> None:
         """Finish what is in flight, commit it, leave the group."""
         try:
             if self._opened:
+                # Closing under a start hook that still opens would leave the rest of it open.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._prepared.wait(), HOOK_S)
                 await self._drain(set(self._consumer.assignment))
                 await self._consumer.stop()
         except BrokerUnavailable as error:
