@@ -157,15 +157,11 @@ def _run(argv: Sequence[str], *, timeout_s: float, what: str) -> str:
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(
-            f"{what} did not end within {timeout_s:g} s. Try again, {_REMEDY}."
-        ) from error
+        raise ConfigurationError(f"{what} did not end within {timeout_s:g} s. Try again, {_REMEDY}.") from error
     said = done.stdout + done.stderr
     if done.returncode != 0:
         last = "\n    ".join(said.strip().splitlines()[-8:])
-        raise ConfigurationError(
-            f"{what} ended with code {done.returncode}:\n    {last}\n  Mend that, {_REMEDY}."
-        )
+        raise ConfigurationError(f"{what} ended with code {done.returncode}:\n    {last}\n  Mend that, {_REMEDY}.")
     return said
 
 

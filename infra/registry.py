@@ -121,7 +121,8 @@ class Registry:
         return bundle
 
     def activate(self, channel: str, bundle_id: str, *, by: str = "cli") -> ChannelPointer:
-        """Point `channel` at a bundle, after verifying it. The same bundle again keeps the pointer as it is.
+        """Point `channel` at a bundle, after verifying it. The same bundle again only renews
+        the time, which tells processes that refused it to try once more.
 
         Raises:
             BundleNotFound: no such bundle.
@@ -138,9 +139,8 @@ class Registry:
                 # Activating is how a damaged pointer is repaired.
                 log.warning("replacing a damaged channel pointer: %s", error)
                 now = None
-            if now is not None and now.bundle_id == bundle_id:
-                return now
-            return self._point(channel, bundle_id, now.bundle_id if now else None, by)
+            previous = None if now is None else now.previous if now.bundle_id == bundle_id else now.bundle_id
+            return self._point(channel, bundle_id, previous, by)
 
     def rollback(self, channel: str, *, by: str = "cli") -> ChannelPointer:
         """Point `channel` at the bundle it pointed at before; a second rollback returns to this one.

@@ -217,9 +217,7 @@ class Supervisor:
                 if now >= child.next_at:
                     self._spawn(child, now)
             elif (code := child.process.poll()) is not None:
-                ended = (
-                    f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-                )
+                ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
                 self._died(child, now, ended)
             elif not child.up and now >= child.next_at:
                 self._check_ready(child, now)
@@ -278,9 +276,7 @@ class Supervisor:
         deaths = len(child.deaths)
         last = "".join(f"\n    {line}" for line in child.last_lines) or " none"
         if deaths >= self._max_deaths:
-            self.failure = (
-                f"{child.spec.name} {how}, {deaths} times within {self._window_s:g} s; last lines:{last}"
-            )
+            self.failure = f"{child.spec.name} {how}, {deaths} times within {self._window_s:g} s; last lines:{last}"
             return
         pause = min(self._backoff_limit_s, self._backoff_s * 2 ** (deaths - 1))
         child.next_at = now + pause

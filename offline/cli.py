@@ -49,13 +49,15 @@ def run(
 
     from infra.registry import Registry
     from offline.event_log import import_data, log_directory
-    from offline.run import PRESETS, OfflineRun, limit_threads
+    from offline.run import PRESETS, OfflineRun, limit_threads, say
     from offline.window import choose_window, parse_day
 
     settings = load_settings()
     limit_threads(2)
     log = import_data(source, path, log_directory(settings.data_dir, source))
     window = choose_window(log.span, parse_day(until) if until else None)
+    if until and parse_day(until) > log.span[1]:
+        say(f"the log ends on {log.span[1].date()}, before --until: its last {window.horizon} days are the test")
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock))
     result = job.execute(Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway)

@@ -7,14 +7,17 @@ import json
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import click
 
 from infra.bundle import Bundle
 from infra.clock import ReplayClock, SystemClock
-from infra.errors import BundleNotFound, ModisteError
+from infra.errors import BundleNotFound, Unavailable
 from infra.kafka import Producer
 from infra.registry import Registry
 from infra.settings import Settings, load_settings
@@ -97,12 +100,19 @@ def run_smoke(
     bulk, probes = events[:SMOKE_BULK], newest_of_each_customer(events[SMOKE_BULK:])[:SMOKE_PROBES]
     # The present begins right after the last of these purchases, so that none lies ahead of any answer.
     origin = events[-1].occurred_at + timedelta(seconds=1)
-    with stack_at(settings, origin, 1.0, kafka) as stack:
-        asyncio.run(warm_store(stack.settings, log, window, bundle))
+    # States of its own, so that a store that has seen these purchases before cannot answer for them.
+    apart = settings.redis.model_copy(update={"prefix": f"{settings.redis.prefix}-smoke-{uuid.uuid4().hex[:8]}"})
+    settings = settings.model_copy(update={"redis": apart})
+    with running(settings, log, window, bundle, Present(origin, 1.0, time.time()), kafka) as stack:
         say(f"4/4  {len(bulk):,} purchases at once, {len(probes)} one by one, {SMOKE_REQUESTS} requests more")
         measured = asyncio.run(drive(stack.settings, bulk, probes, SMOKE_REQUESTS))
     metrics = {s: {m: v[m] for m in ("map@12", "recall@100")} for s, v in bundle.manifest.metrics.items()}
-    return {**measured, "bundle_id": bundle.bundle_id, "metrics": {**metrics.pop("full"), **metrics}, "broker": kafka}
+    return {
+        **measured,
+        "bundle_id": bundle.bundle_id,
+        "metrics": {**metrics.pop("full"), **metrics},
+        "broker": broker_name(settings, kafka),
+    }
 
 
 def newest_of_each_customer(events: Sequence[Event]) -> list[Event]:
@@ -120,13 +130,11 @@ def run_page(
     speed: float,
     as_json: bool,
 ) -> None:
-    started_at = time.time()
-    with stack_at(settings, window.cut, speed, kafka, started_at) as stack:
-        asyncio.run(warm_store(stack.settings, log, window, bundle))
+    present = Present(window.cut, speed, time.time())
+    with running(settings, log, window, bundle, present, kafka) as stack:
         stopping = threading.Event()
-        clock = ReplayClock(window.cut, started_at, speed)
         live = threading.Thread(
-            target=lambda: asyncio.run(publish_live(stack.settings, held_out, clock, stopping)), daemon=True
+            target=lambda: asyncio.run(publish_live(stack.settings, held_out, present.clock(), stopping)), daemon=True
         )
         live.start()
         say(f"4/4  real purchases of {window.cut.date()} and after are happening, {speed:g} times as fast")
@@ -134,18 +142,42 @@ def run_page(
         if as_json:
             click.echo(json.dumps({"api_url": stack.api_url, "bundle_id": bundle.bundle_id}))
             sys.stdout.flush()
-        code = stack.run_forever()
-        stopping.set()
-        live.join(timeout=5)
+        try:
+            code = stack.run_forever()
+        finally:
+            stopping.set()
     raise SystemExit(code)
 
 
-def stack_at(settings: Settings, origin: datetime, speed: float, kafka: str, started_at: float | None = None) -> Stack:
-    """All processes, on a clock that stood at `origin` when they were started."""
+@dataclass(frozen=True)
+class Present:
+    """The clock that all processes share: it stood at `origin` at wall time `started_at`, and runs at `speed`."""
+
+    origin: datetime
+    speed: float
+    started_at: float
+
+    def clock(self) -> ReplayClock:
+        return ReplayClock(self.origin, self.started_at, self.speed)
+
+
+@contextmanager
+def running(
+    settings: Settings, log: EventLog, window: Window, bundle: Bundle, present: Present, kafka: str
+) -> Iterator[Stack]:
+    """Servers, then customers with their history, then the processes: no event can come before its customer's past."""
     clock = settings.clock.model_copy(
-        update={"origin": origin, "started_at": started_at or time.time(), "speed": speed}
+        update={"origin": present.origin, "started_at": present.started_at, "speed": present.speed}
     )
-    return start_stack(settings.model_copy(update={"clock": clock}), kafka=kafka)
+    with start_stack(settings.model_copy(update={"clock": clock}), kafka=kafka, processes=()) as servers:
+        asyncio.run(warm_store(servers.settings, log, window, bundle))
+        with start_stack(servers.settings) as stack:
+            yield stack
+
+
+def broker_name(settings: Settings, kafka: str) -> str:
+    """What the figures were measured on."""
+    return kafka if settings.kafka.url.startswith("embedded:") else "external"
 
 
 async def warm_store(settings: Settings, log: EventLog, window: Window, bundle: Bundle) -> None:
@@ -162,24 +194,31 @@ async def publish_live(
     settings: Settings, events: Iterator[Event], clock: ReplayClock, stopping: threading.Event
 ) -> None:
     """Publish each purchase when its time comes on the replay's clock."""
+    async with Producer(settings.kafka, linger_ms=5) as producer:
+        publisher = EventPublisher(producer)
+        waiting: list[Event] = []
+        for event in events:
+            while event.occurred_at > clock.now():
+                if stopping.is_set():
+                    return
+                if waiting and await published(publisher, waiting):
+                    waiting = []
+                await asyncio.sleep(PUBLISH_EVERY_S)
+            waiting.append(event)
+        # A thread's event, not asyncio's: it is set by the main thread.
+        while waiting and not stopping.is_set() and not await published(publisher, waiting):  # noqa: ASYNC110
+            await asyncio.sleep(PUBLISH_EVERY_S)
+    say("the held-out week is over; buy on the page to go on")
+
+
+async def published(publisher: EventPublisher, events: list[Event]) -> bool:
+    """False while the broker is away; sending the same again does no harm, since an event counts once."""
     try:
-        async with Producer(settings.kafka, linger_ms=5) as producer:
-            publisher = EventPublisher(producer)
-            waiting: list[Event] = []
-            for event in events:
-                while event.occurred_at > clock.now():
-                    if waiting:
-                        await publisher.publish_many(waiting)
-                        waiting = []
-                    if stopping.is_set():
-                        return
-                    await asyncio.sleep(PUBLISH_EVERY_S)
-                waiting.append(event)
-            await publisher.publish_many(waiting)
-        say("the held-out week is over; buy on the page to go on")
-    except ModisteError as error:
-        if not stopping.is_set():
-            say(f"live purchases stopped: {error}")
+        await publisher.publish_many(events)
+    except Unavailable as error:
+        say(f"live purchases wait: {error}")
+        return False
+    return True
 
 
 def say(text: str) -> None:

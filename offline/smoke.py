@@ -130,6 +130,7 @@ async def warm_up(one: Client, customer_id: str) -> None:
 
 async def drive(settings: Settings, bulk: Sequence[Event], probes: Sequence[Event], requests: int) -> dict[str, object]:
     """Send the bulk at once, the probes one by one with their freshness, then ask; returns what was measured."""
+    letters_before = await count_messages(settings, DEAD_LETTERS)
     async with client(settings) as one:
         await warm_up(one, probes[0].customer_id)
         await one.buy(bulk)
@@ -142,7 +143,7 @@ async def drive(settings: Settings, bulk: Sequence[Event], probes: Sequence[Even
     return {
         "events_sent": tally.events_sent,
         "events_applied": applied,
-        "dead_letters": await count_messages(settings, DEAD_LETTERS),
+        "dead_letters": await count_messages(settings, DEAD_LETTERS) - letters_before,
         "requests": tally.requests,
         "responses": tally.responses,
         "errors": tally.errors,

@@ -67,9 +67,7 @@ class Stack:
     where the page is, None when the HTTP gateway is not among the processes.
     """
 
-    def __init__(
-        self, supervisor: Supervisor, settings: Settings, env: Mapping[str, str], api_url: str | None
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, settings: Settings, env: Mapping[str, str], api_url: str | None) -> None:
         self.supervisor = supervisor
         self.settings = settings
         self.env = dict(env)
@@ -147,9 +145,7 @@ def start_stack(
     return Stack(supervisor, settings, env, api_url)
 
 
-def _servers(
-    settings: Settings, *, kafka: str, kafka_port: int, redis_port: int
-) -> tuple[list[Server], Settings]:
+def _servers(settings: Settings, *, kafka: str, kafka_port: int, redis_port: int) -> tuple[list[Server], Settings]:
     """The servers to start here, and the settings with their URLs; named ones are checked to answer."""
     if kafka not in BROKERS:
         raise ConfigurationError(f"unknown broker {kafka!r}; allowed are {', '.join(BROKERS)}")
@@ -244,8 +240,6 @@ def up(kafka: str | None, kafka_port: int, redis_port: int, as_json: bool) -> No
             err=True,
         )
         if as_json:
-            click.echo(
-                json.dumps({**urls, "api_url": stack.api_url, "bundle_id": bundle_id, "pid": os.getpid()})
-            )
+            click.echo(json.dumps({**urls, "api_url": stack.api_url, "bundle_id": bundle_id, "pid": os.getpid()}))
             sys.stdout.flush()
         sys.exit(stack.run_forever())

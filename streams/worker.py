@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from datetime import datetime
 
 from infra.clock import Clock
 from infra.errors import BundleNotFound, ModisteError
@@ -44,7 +45,7 @@ class FoldWorker:
         self._store: StateStore | None = None
         self._processor: Processor | None = None
         self._bundle_id: str | None = None
-        self._refused: str | None = None
+        self._refused: tuple[str, datetime] | None = None
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.totals: Counter[str] = Counter()
@@ -105,20 +106,21 @@ class FoldWorker:
         channel = self._settings.registry.channel
         async with self._reloading:
             try:
-                bundle_id = (await asyncio.to_thread(self._registry.pointer, channel)).bundle_id
+                pointer = await asyncio.to_thread(self._registry.pointer, channel)
             except BundleNotFound:
                 return
             except ModisteError as error:
                 logger.warning("channel %s cannot be read: %s", channel, error)
                 return
-            if bundle_id in (self._bundle_id, self._refused) or self._processor is None:
+            bundle_id, key = pointer.bundle_id, (pointer.bundle_id, pointer.activated_at)
+            if bundle_id == self._bundle_id or key == self._refused or self._processor is None:
                 return
             try:
                 self._processor.encoder = await asyncio.to_thread(self._load, bundle_id)
             except Exception as error:  # whatever a bad bundle does while loading, folding must go on
                 if not isinstance(error, ModisteError):
                     logger.exception("bundle %s broke its loader", bundle_id)
-                self._refused = bundle_id  # said once; a repaired bundle has another id
+                self._refused = key  # said once; activating it again tries again
                 logger.error("bundle %s refused, %s stays: %s", bundle_id, self._bundle_id or "none", error)
                 return
             self._bundle_id, self._refused = bundle_id, None

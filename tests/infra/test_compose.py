@@ -58,9 +58,7 @@ def test_every_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_image_is_built_from_folders_that_exist() -> None:
     dockerfile = (ROOT / "infra/docker/Dockerfile").read_text()
-    copied = {
-        name for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()
-    }
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
     assert copied >= {"pyproject.toml", "infra", "streams", "serving", "offline"}
     assert all((ROOT / name).exists() for name in copied)
     ignore = (ROOT / "infra/docker/Dockerfile.dockerignore").read_text().splitlines()

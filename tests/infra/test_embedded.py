@@ -90,13 +90,9 @@ def test_kafka_home_wins_over_the_cache(tmp_path: Path) -> None:
     assert kafka_classpath(env={"KAFKA_HOME": str(tmp_path)}) == f"{tmp_path}/libs/*"
 
 
-def test_without_maven_and_jars_the_ways_out_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_maven_and_jars_the_ways_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ConfigurationError, match=r"set KAFKA_HOME .*or leave out --kafka apache.*MODISTE_KAFKA__URL"
-    ):
+    with pytest.raises(ConfigurationError, match=r"set KAFKA_HOME .*or leave out --kafka apache.*MODISTE_KAFKA__URL"):
         kafka_classpath(cache=tmp_path, env={})
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(ConfigurationError, match="needs Java 17 or newer: no java on PATH"):

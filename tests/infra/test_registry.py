@@ -150,7 +150,8 @@ def test_the_same_bundle_again_keeps_the_way_back(registry: Registry, tmp_path: 
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     registry.activate("production", red)
     moved = registry.activate("production", green)
-    assert registry.activate("production", green, by="other") == moved
+    again = registry.activate("production", green, by="other")
+    assert (again.bundle_id, again.previous, again.by) == (moved.bundle_id, moved.previous, "other")
     assert registry.rollback("production").bundle_id == red
 
 

@@ -74,9 +74,7 @@ def test_the_second_waits_until_the_first_is_ready_and_stops_before_it(tmp_path:
         return marks.exists() and line in marks.read_text()
 
     first = ProcessSpec("first", python(code, str(marks), "first", "0.5"), ready=lambda: said("first is up"))
-    second = ProcessSpec(
-        "second", python(code, str(marks), "second", "0"), ready=lambda: said("second is up")
-    )
+    second = ProcessSpec("second", python(code, str(marks), "second", "0"), ready=lambda: said("second is up"))
     with Supervisor([first, second], out=io.StringIO()) as supervisor:
         supervisor.start()
     assert marks.read_text().splitlines() == ["first is up", "second is up", "second stops", "first stops"]
@@ -160,9 +158,7 @@ PARENT = """
 def test_children_end_with_their_parent(number: signal.Signals, code: int) -> None:
     if number == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a child that its parent was killed")
-    with subprocess.Popen(
-        python(PARENT), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as parent:
+    with subprocess.Popen(python(PARENT), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         assert parent.stdout is not None
         children = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(children) == 2

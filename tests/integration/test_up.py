@@ -89,9 +89,7 @@ def test_up_starts_everything_and_stops_on_ctrl_c(tmp_path: Path) -> None:
         assert not any(accepts(urls[name]) for name in ("kafka_url", "redis_url"))
 
 
-def test_servers_named_by_url_are_used_and_left_running(
-    kafka_url: str, redis_url: str, tmp_path: Path
-) -> None:
+def test_servers_named_by_url_are_used_and_left_running(kafka_url: str, redis_url: str, tmp_path: Path) -> None:
     given = {
         "MODISTE_KAFKA__URL": kafka_url,
         "MODISTE_REDIS__URL": redis_url,
