@@ -41,7 +41,7 @@ class Examples:
 
     @classmethod
     def join(cls, parts: Sequence[Examples]) -> Examples:
-        shift = np.cumsum([0, *(int(p.group.max()) + 1 if len(p) else 0 for p in parts)])
+        shift = np.cumsum([0, *(int(np.max(p.group)) + 1 if len(p) else 0 for p in parts)])
         return cls(
             np.concatenate([p.features for p in parts]),
             np.concatenate([p.bought for p in parts]),
