@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 # The library's own lines of our services ("Starting...") go where its others go.
 _engine = logging.getLogger("faust.app")
 
+# Less than the ten seconds that supervisors commonly leave between SIGTERM and SIGKILL.
+DRAIN_LIMIT_S = 6.0
 POLL_MS = 200
 HOOK_S = 3.0
 
@@ -265,7 +267,7 @@ def build_batch_app(
             super().__init__(
                 channel,
                 lambda on_revoked: BatchConsumer(kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked),
-                drain_s=session_s / 2,
+                drain_s=min(session_s / 2, DRAIN_LIMIT_S),
                 on_start=on_start,
                 on_stop=on_stop,
                 **kwargs,

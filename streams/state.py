@@ -86,6 +86,8 @@ def state_before(state: CustomerState, until: int) -> CustomerState:
 def fold(state: CustomerState, events: Sequence[Event]) -> tuple[CustomerState, list[Outcome]]:
     """Add events to a state. Pure; returns the new state (the same object if nothing changed) and one outcome an event.
 
+    An `event_id` names one content for ever: of two that differ, the first to arrive stays.
+
     Raises:
         ValueError: an event of another customer (a programming error: the caller groups by customer).
     """
