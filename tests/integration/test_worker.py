@@ -142,9 +142,9 @@ async def test_refused_messages_become_dead_letters_and_hold_nothing_up(place: P
 
 
 async def test_killed_worker_loses_nothing(place: Place) -> None:
-    customers = [place.customer(n) for n in range(20)]
-    for customer in customers:
-        await place.send(*purchases(customer, range(100)))
+    customers = [place.customer(n) for n in range(40)]
+    # Round and round, so that wherever the kill falls it finds every customer half-way.
+    await place.send(*(event for n in range(500) for c in customers for event in purchases(c, range(n, n + 1))))
     with place.worker() as worker:
 
         async def some_are_there() -> bool:
@@ -153,9 +153,11 @@ async def test_killed_worker_loses_nothing(place: Place) -> None:
 
         await worker.until(some_are_there)
         worker.kill()
+    unfinished = [customer for customer in customers if not await place.holds(customer, 500)]
+    assert unfinished, "the worker was done before the kill: this shows nothing"
     with place.worker() as worker:
         for customer in customers:
-            await worker.until(partial(place.holds, customer, 100))
+            await worker.until(partial(place.holds, customer, 500))
         assert worker.terminate() == 0
 
 
