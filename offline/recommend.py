@@ -113,13 +113,13 @@ def recommend(
 
 
 def _from_history(settings: Settings, runtime: Runtime, source: str, path: Path | None, until: str | None) -> Customers:
-    log = import_data(source, path, log_directory(settings.data_dir, source))
     trained_on = runtime.manifest.config["source"]
     if trained_on != source:
         raise ConfigurationError(
             f"--data {source}: bundle {runtime.bundle_id} was trained on {trained_on} and knows no article of it; run "
             f"`modiste offline run --data {source}` first"
         )
+    log = import_data(source, path, log_directory(settings.data_dir, source))
     trained_through = runtime.manifest.trained_through
     moment = parse_day(until) if until else trained_through
     if moment < trained_through:

@@ -154,6 +154,13 @@ def test_wrong_use_is_refused_with_code_2(command: Command, tmp_path: Path, args
     assert not list(tmp_path.iterdir())
 
 
+def test_another_data_set_than_the_bundles_is_refused(command: Command) -> None:
+    refused = command("--data", "complete-journey", "--customer", "900")
+    assert refused.exit_code == 2
+    assert "was trained on hm" in refused.stderr
+    assert "modiste offline run --data complete-journey" in refused.stderr
+
+
 def test_without_a_bundle_the_command_says_what_to_do(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
