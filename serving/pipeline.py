@@ -25,8 +25,8 @@ from streams.store import StoredCustomer
 
 logger = logging.getLogger(__name__)
 
-# Candidates asked of each source for the ranker. Chosen on Complete Journey: more repurchase than anything else,
-# because four of five purchases of a week are repurchases.
+# Candidates asked of each source for the ranker: most of the source that finds most (recall@100 on Complete Journey:
+# repurchase 0.307, two-tower 0.159, popular 0.157).
 DEPTH = {"repurchase": 150, "popular": 60, "two_tower": 100}
 ORDER_ONLY_DEPTH = 1_000  # a strategy of one source may be asked for many, and filters may drop most of them
 

@@ -5,7 +5,7 @@
 
 The query encoder sees articles only through their vectors, so new customers need no training; the item encoder drops
 its id part at random while it learns, so an article that was never sold still lands near its kind.
-Attention pooling over a short window stands between a mean and a transformer: on two cores it trains 20k rows/s.
+Attention pooling over a short window stands between a mean and a transformer, and trains in minutes on two cores.
 """
 
 from __future__ import annotations
