@@ -19,7 +19,7 @@ from infra.errors import DataError
 from streams.events import TYPE_CODES, Event, event_key, to_micros
 
 STATE_FORMAT = 1
-# Measured on a year of Complete Journey: half of the households have 404 events or fewer, 19% fill the window; 31 kB full.
+# Measured on a year of Complete Journey: half of the households have 404 events or fewer, 19% fill it; 31 kB full.
 MAX_EVENTS = 1_000
 
 
