@@ -7,6 +7,7 @@ import uuid
 from datetime import datetime, timedelta
 
 import msgspec
+import numpy as np
 import pytest
 
 from infra.kafka import BatchConsumer, Producer
@@ -14,9 +15,11 @@ from infra.settings import Settings
 from offline.smoke import applied_events, client, count_messages, warm_up
 from serving.messages import Recommendations
 from streams.events import Event
+from streams.redis_store import open_store
 from streams.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, TRANSACTIONS
 from tests.e2e.conftest import PRESENT
 from tests.support.tiny import article_number
+from tests.support.tiny_fixture import Tiny
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -61,15 +64,13 @@ async def test_purchases_turn_a_stranger_into_a_shoe_buyer(settings: Settings) -
     assert after.bundle_id == before.bundle_id
 
 
-async def test_a_purchase_redelivered_is_counted_once(settings: Settings) -> None:
+async def test_a_purchase_redelivered_is_counted_once(settings: Settings, tiny: Tiny) -> None:
     event = purchase("twice", article_number("top", 0), PRESENT - timedelta(hours=1))
     async with client(settings) as one:
         await one.buy([event, event, event])
         assert await applied_events(settings, [event]) == 1
         marker = purchase("twice", article_number("top", 1), PRESENT - timedelta(minutes=1))
         assert await one.buy_and_see(marker)
-    from streams.redis_store import open_store
-
     store = await open_store(settings.redis)
     try:
         (stored,) = await store.load(["twice"])
@@ -77,7 +78,10 @@ async def test_a_purchase_redelivered_is_counted_once(settings: Settings) -> Non
         await store.close()
     assert stored is not None
     assert len(stored.state) == 2
+    # What the live worker stored is what anyone encodes from the same state, in the space of the same bundle.
+    assert stored.space == tiny.bundle_id
     assert stored.embedding is not None
+    np.testing.assert_allclose(stored.embedding, tiny.runtime.encoder.encode([stored.state])[0], atol=1e-6)
 
 
 async def test_rubbish_goes_to_dead_letters_and_the_worker_goes_on(settings: Settings) -> None:
