@@ -40,7 +40,7 @@ from offline.models.mmoe import MMOE, MMOEConfig
 from offline.models.two_tower import TwoTower
 from offline.progress import step
 from offline.train_ranking import RankingConfig, gate_entropy, train_mmoe
-from offline.train_retrieval import RetrievalConfig, item_vectors, new_two_tower, train_two_tower
+from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from offline.window import Window
 from serving.features import FEATURES, SOURCES, feature_hash
@@ -161,12 +161,13 @@ class OfflineRun:
         cuts = [self.cut - n * self.horizon for n in range(config.ranking.weeks, 0, -1)]
         first = to_micros(self.log.span[0])
         cuts = [cut for cut in cuts if cut > first] or [self.cut - self.horizon]
-        tower = new_two_tower(items, config.retrieval, config.seed)
+        inputs = item_inputs(items)
+        tower = new_two_tower(inputs, config.retrieval, config.seed)
         early = self.directory / "tower-early.npz"
         if not load_weights(tower, early):
             self._timed(
                 "two-tower",
-                lambda: train_two_tower(tower, histories, items, cuts[0], config.retrieval, seed=config.seed),
+                lambda: train_two_tower(tower, inputs, histories, items, cuts[0], config.retrieval, seed=config.seed),
             )
             save_weights(tower, early)
         ranker, examples = self._ranker(histories, items, segments, tower, cuts)
@@ -175,7 +176,7 @@ class OfflineRun:
             refresh = replace(config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4)
             self._timed(
                 "two-tower refresh",
-                lambda: train_two_tower(tower, histories, items, self.cut, refresh, seed=config.seed + 1),
+                lambda: train_two_tower(tower, inputs, histories, items, self.cut, refresh, seed=config.seed + 1),
             )
             save_weights(tower, late)
         return tower, ranker, examples
@@ -212,7 +213,7 @@ class OfflineRun:
         tower: TwoTower,
         cuts: list[int],
     ) -> Examples:
-        vectors = item_vectors(tower, items)
+        vectors = item_vectors(tower, item_inputs(items))
         encoder = self._encoder(tower, vectors, items, "early")
         index = VectorIndex.build(vectors)
         articles = self.log.articles()
@@ -251,7 +252,7 @@ class OfflineRun:
         staged = self.directory / "bundle"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        vectors = item_vectors(tower, items)
+        vectors = item_vectors(tower, item_inputs(items))
         index = VectorIndex.build(vectors)
         pq.write_table(items_table, staged / "items.parquet")
         np.save(staged / "item_vectors.npy", vectors)

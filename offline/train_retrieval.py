@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from infra.errors import DataError
 from offline.build_statistics import item_column
 from offline.losses import sampled_softmax
 from offline.models.two_tower import TwoTower, TwoTowerConfig
@@ -43,20 +44,43 @@ class RetrievalConfig:
 
 @dataclass(frozen=True, eq=False)
 class ItemInputs:
-    """attributes: int64[n, A], 0 = missing · words: int64[n, W] hashed words of title and type, 0 = padding."""
+    """What the item encoder reads of n articles.
+
+    attributes: int64[n, A], 0 = missing · attribute_sizes: codes of each attribute, the missing one counted ·
+    words: int64[n, W] hashed words of title and type, 0 = padding · content: float32[n, dc] or None.
+    """
 
     attributes: Tensor
+    attribute_sizes: tuple[int, ...]
     words: Tensor
+    content: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The item encoder's arguments for articles `ids` int64[k]."""
+        return ids, self.attributes[ids], self.words[ids], None if self.content is None else self.content[ids]
 
 
-def item_inputs(items: ItemTable) -> ItemInputs:
+def item_inputs(items: ItemTable, content: npt.NDArray[np.float32] | None = None) -> ItemInputs:
+    """Args:
+    content: float32[n, dc], one row an article (offline/content/vectors.py), zero where there is nothing to see.
+    """
+    if content is not None and (content.ndim != 2 or len(content) != len(items)):
+        raise DataError(f"content vectors have shape {content.shape}, but there are {len(items)} articles")
     attributes = np.stack([items.codes[name] + 1 for name in ATTRIBUTES], axis=1).astype(np.int64)
     words = np.zeros((len(items), WORDS_AN_ITEM), np.int64)
     for row, title in enumerate(items.titles):
         found = re.findall(r"[a-z0-9]+", title.lower())[:WORDS_AN_ITEM] or [""]
         # crc32, not hash(): the same word must land in the same row in every process.
         words[row, : len(found)] = [1 + zlib.crc32(word.encode()) % (N_WORDS - 1) for word in found]
-    return ItemInputs(torch.from_numpy(attributes), torch.from_numpy(words))
+    return ItemInputs(
+        torch.from_numpy(attributes),
+        tuple(len(items.labels[a]) + 1 for a in ATTRIBUTES),
+        torch.from_numpy(words),
+        None if content is None else torch.from_numpy(content.astype(np.float32, copy=False)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +112,15 @@ def sequences(histories: Histories, items: ItemTable, cut: int) -> Sequences:
     return Sequences(item, time, start, basket)
 
 
-def new_two_tower(items: ItemTable, config: RetrievalConfig, seed: int) -> TwoTower:
-    """An untrained network for these items; the same seed gives the same weights."""
+def new_two_tower(inputs: ItemInputs, config: RetrievalConfig, seed: int) -> TwoTower:
+    """An untrained network for these articles; the same seed gives the same weights."""
     seed_everything(seed)
     return TwoTower(
         TwoTowerConfig(
-            n_items=len(items),
-            attribute_sizes=tuple(len(items.labels[a]) + 1 for a in ATTRIBUTES),
+            n_items=len(inputs),
+            attribute_sizes=inputs.attribute_sizes,
             n_words=N_WORDS,
+            content_dim=0 if inputs.content is None else inputs.content.shape[1],
             dim=config.dim,
         )
     )
@@ -103,6 +128,7 @@ def new_two_tower(items: ItemTable, config: RetrievalConfig, seed: int) -> TwoTo
 
 def train_two_tower(
     model: TwoTower,
+    inputs: ItemInputs,
     histories: Histories,
     items: ItemTable,
     cut: int,
@@ -112,7 +138,6 @@ def train_two_tower(
 ) -> None:
     """Train in place on purchases before `cut` (microseconds), from the weights the model has."""
     rng = seed_everything(seed)
-    inputs = item_inputs(items)
     data = sequences(histories, items, cut)
     targets = _draw(data, cut, config, rng)
     if not len(targets):
@@ -170,7 +195,7 @@ def _batch_loss(
     target = data.item[batch]
     unique, place = np.unique(np.concatenate([history.ravel(), target, negatives]), return_inverse=True)
     rows = torch.from_numpy(unique)
-    vectors = model.item_encoder(rows, inputs.attributes[rows], inputs.words[rows])
+    vectors = model.item_encoder(*inputs.rows(rows))
     place_t = torch.from_numpy(place)
     n_history = history.size
     mask = torch.from_numpy(valid.astype(np.float32))
@@ -191,13 +216,12 @@ def _batch_loss(
     )
 
 
-def item_vectors(model: TwoTower, items: ItemTable, chunk: int = 16_384) -> npt.NDArray[np.float32]:
+def item_vectors(model: TwoTower, inputs: ItemInputs, chunk: int = 16_384) -> npt.NDArray[np.float32]:
     """Unit vectors of the full catalogue, float32[n, dim]."""
-    inputs = item_inputs(items)
     model.eval()
     parts = []
     with torch.no_grad():
-        for first in range(0, len(items), chunk):
-            rows = torch.arange(first, min(first + chunk, len(items)))
-            parts.append(model.item_encoder(rows, inputs.attributes[rows], inputs.words[rows]).numpy())
+        for first in range(0, len(inputs), chunk):
+            rows = torch.arange(first, min(first + chunk, len(inputs)))
+            parts.append(model.item_encoder(*inputs.rows(rows)).numpy())
     return np.concatenate(parts).astype(np.float32)

@@ -1,6 +1,6 @@
 """Two-tower retrieval network: an item encoder over attributes, a query encoder over recent item vectors.
 
-    attributes, words, id (drops out) -> sum -> MLP -> unit vector                          (item encoder)
+    attributes, words, content vector, id (drops out) -> sum -> MLP -> unit vector          (item encoder)
     last L item vectors + time gaps -> attention with learned queries, mean -> MLP -> unit  (query encoder)
 
 The query encoder sees articles only through their vectors, so new customers need no training; the item encoder drops
@@ -22,13 +22,14 @@ class TwoTowerConfig:
     n_items: int
     attribute_sizes: tuple[int, ...]  # rows of each attribute's embedding, row 0 = missing
     n_words: int  # rows of the word embedding, row 0 = padding
+    content_dim: int = 0  # length of an article's text and image vector; 0 = there is none
     dim: int = 64
     n_queries: int = 4
     id_dropout: float = 0.3
 
 
 class ItemEncoder(nn.Module):
-    """(ids (N,), attributes (N, A), words (N, W)) -> unit vectors (N, dim)."""
+    """(ids (N,), attributes (N, A), words (N, W), content (N, dc) or None) -> unit vectors (N, dim)."""
 
     def __init__(self, config: TwoTowerConfig) -> None:
         super().__init__()
@@ -36,6 +37,8 @@ class ItemEncoder(nn.Module):
         self.ids = nn.Embedding(config.n_items, config.dim)
         self.attributes = nn.ModuleList(nn.Embedding(size, config.dim) for size in config.attribute_sizes)
         self.words = nn.EmbeddingBag(config.n_words, config.dim, mode="mean", padding_idx=0)
+        # No bias: an article without content (a zero row) adds nothing.
+        self.content = nn.Linear(config.content_dim, config.dim, bias=False) if config.content_dim else None
         self.mlp = nn.Sequential(
             nn.LayerNorm(config.dim),
             nn.Linear(config.dim, 2 * config.dim),
@@ -47,7 +50,7 @@ class ItemEncoder(nn.Module):
         for table in (*self.attributes, self.words):
             nn.init.normal_(table.weight, std=0.2)
 
-    def forward(self, ids: Tensor, attributes: Tensor, words: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, attributes: Tensor, words: Tensor, content: Tensor | None = None) -> Tensor:
         identity = self.ids(ids)
         if self.training:
             keep = (torch.rand(len(ids), 1) >= self.id_dropout).to(identity.dtype)
@@ -55,6 +58,8 @@ class ItemEncoder(nn.Module):
         total = identity + self.words(words)
         for column, table in enumerate(self.attributes):
             total = total + table(attributes[:, column])
+        if self.content is not None and content is not None:
+            total = total + self.content(content)
         return F.normalize(total + self.mlp(total), dim=-1)
 
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from infra.errors import DataError
 from offline.models.two_tower import TwoTower
 from offline.train_retrieval import (
     N_WORDS,
@@ -22,6 +23,7 @@ from tests.offline.toy_log import CUT_US, DAY, Line, bought, histories_of, items
 
 ARTICLES = ("tea", "cup", "nail", "saw")
 ITEMS = items_of(*ARTICLES)
+INPUTS = item_inputs(ITEMS)
 TEA, CUP, NAIL, SAW = range(4)
 LOG = [
     bought(9, "anna", "tea"),
@@ -80,14 +82,14 @@ def camps(customers: int = 40) -> list[Line]:
 
 
 def trained(lines: list[Line], seed: int = 3) -> TwoTower:
-    model = new_two_tower(ITEMS, CONFIG, seed)
-    train_two_tower(model, histories_of(lines), ITEMS, CUT_US, CONFIG, seed=seed)
+    model = new_two_tower(INPUTS, CONFIG, seed)
+    train_two_tower(model, INPUTS, histories_of(lines), ITEMS, CUT_US, CONFIG, seed=seed)
     return model
 
 
 @pytest.fixture(scope="module")
 def vectors() -> npt.NDArray[np.float32]:
-    return item_vectors(trained(camps()), ITEMS)
+    return item_vectors(trained(camps()), INPUTS)
 
 
 def test_articles_bought_by_the_same_people_come_to_lie_together(vectors: npt.NDArray[np.float32]) -> None:
@@ -99,18 +101,18 @@ def test_vectors_are_unit_rows_whatever_the_chunk(vectors: npt.NDArray[np.float3
     assert vectors.shape == (4, 8)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
-    model = new_two_tower(ITEMS, CONFIG, 1)
-    assert item_vectors(model, ITEMS, chunk=3) == pytest.approx(item_vectors(model, ITEMS), abs=1e-6)
+    model = new_two_tower(INPUTS, CONFIG, 1)
+    assert item_vectors(model, INPUTS, chunk=3) == pytest.approx(item_vectors(model, INPUTS), abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(vectors: npt.NDArray[np.float32]) -> None:
-    assert np.array_equal(item_vectors(trained(camps()), ITEMS), vectors)
-    assert not np.array_equal(item_vectors(trained(camps(), seed=4), ITEMS), vectors)
+    assert np.array_equal(item_vectors(trained(camps()), INPUTS), vectors)
+    assert not np.array_equal(item_vectors(trained(camps(), seed=4), INPUTS), vectors)
 
 
 def test_the_future_changes_no_weight(vectors: npt.NDArray[np.float32]) -> None:
     planted = [bought(-n / 10, f"c{n:02d}", "tea") for n in range(40)]
-    assert np.array_equal(item_vectors(trained(planted + camps()), ITEMS), vectors)
+    assert np.array_equal(item_vectors(trained(planted + camps()), INPUTS), vectors)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,35 @@ def test_the_future_changes_no_weight(vectors: npt.NDArray[np.float32]) -> None:
     ],
 )
 def test_with_nothing_to_learn_from_the_weights_stay(lines: list[Line]) -> None:
-    fresh = new_two_tower(ITEMS, CONFIG, 3)
+    fresh = new_two_tower(INPUTS, CONFIG, 3)
     after = trained(lines)
     for one, other in zip(fresh.state_dict().values(), after.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_an_unsold_article_lands_near_its_kind_through_its_content() -> None:
+    """Two articles nobody bought: one looks like tea and cup, the other like nail and saw; titles say nothing."""
+    items = items_of(*ARTICLES, "new-a", "new-b")
+    looks = np.array([[1, 0.1], [1, -0.1], [-1, 0.1], [-1, -0.1], [1, 0], [-1, 0]], np.float32)
+    inputs = item_inputs(items, looks / np.linalg.norm(looks, axis=1, keepdims=True))
+    model = new_two_tower(inputs, CONFIG, 3)
+    train_two_tower(model, inputs, histories_of(camps()), items, CUT_US, CONFIG, seed=3)
+    alike = item_vectors(model, inputs) @ item_vectors(model, inputs).T
+    unsold_a, unsold_b = 4, 5
+    assert alike[unsold_a, [TEA, CUP]].min() > alike[unsold_a, [NAIL, SAW]].max() + 0.3
+    assert alike[unsold_b, [NAIL, SAW]].min() > alike[unsold_b, [TEA, CUP]].max() + 0.3
+
+
+def test_content_of_another_catalogue_is_refused() -> None:
+    with pytest.raises(DataError, match=r"content vectors have shape \(3, 2\), but there are 4 articles"):
+        item_inputs(ITEMS, np.zeros((3, 2), np.float32))
+
+
+def test_an_article_without_content_adds_nothing() -> None:
+    inputs = item_inputs(ITEMS, np.eye(4, 3, dtype=np.float32))
+    model = new_two_tower(inputs, CONFIG, 3).eval()
+    with torch.no_grad():
+        blank = model.item_encoder(*item_inputs(ITEMS).rows(torch.arange(4)))
+        seen = model.item_encoder(*inputs.rows(torch.arange(4)))
+    assert torch.equal(blank[SAW], seen[SAW])  # row 3 of eye(4, 3) is zero
+    assert not torch.allclose(blank[TEA], seen[TEA])

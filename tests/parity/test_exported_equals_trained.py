@@ -8,7 +8,7 @@ import torch
 
 from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
 from offline.models.two_tower import TwoTower
-from offline.train_retrieval import item_vectors, new_two_tower
+from offline.train_retrieval import item_inputs, item_vectors, new_two_tower
 from offline.weights import load_weights
 from serving.features import FEATURES
 from streams.encoder import SEQUENCE_LENGTH, EncoderInput
@@ -20,7 +20,7 @@ SIZES = [1, 2, 3, 64, 257]
 
 @pytest.fixture(scope="module")
 def tower(tiny: Tiny) -> TwoTower:
-    model = new_two_tower(tiny.runtime.items, TINY.retrieval, seed=99)
+    model = new_two_tower(item_inputs(tiny.runtime.items), TINY.retrieval, seed=99)
     assert load_weights(model, tiny.checkpoint("tower-late.npz"))
     return model.eval()
 
@@ -41,7 +41,7 @@ def test_query_encoder(tiny: Tiny, tower: TwoTower, size: int) -> None:
         rows = (rng.integers(0, len(tiny.runtime.items), mask.shape) * mask).astype(np.int64)
         gaps = np.sort(rng.uniform(0, 7, mask.shape), axis=1)[:, ::-1].astype(np.float32) * mask
         given = tiny.runtime.encoder.run(EncoderInput(rows, gaps, mask))
-        vectors = torch.from_numpy(item_vectors(tower, tiny.runtime.items)[rows])
+        vectors = torch.from_numpy(item_vectors(tower, item_inputs(tiny.runtime.items))[rows])
         with torch.no_grad():
             expected = tower.query_encoder(vectors, torch.from_numpy(gaps), torch.from_numpy(mask)).numpy()
         assert given.shape == expected.shape == (size, TINY.retrieval.dim)
@@ -70,7 +70,7 @@ def test_ranker_of_no_candidates(tiny: Tiny) -> None:
 
 def test_item_vectors_are_those_of_the_late_tower(tiny: Tiny, tower: TwoTower) -> None:
     stored = np.load(tiny.bundle.file("item_vectors.npy"), allow_pickle=False)
-    np.testing.assert_allclose(stored, item_vectors(tower, tiny.runtime.items), atol=1e-6)
-    early = new_two_tower(tiny.runtime.items, TINY.retrieval, seed=99)
+    np.testing.assert_allclose(stored, item_vectors(tower, item_inputs(tiny.runtime.items)), atol=1e-6)
+    early = new_two_tower(item_inputs(tiny.runtime.items), TINY.retrieval, seed=99)
     assert load_weights(early, tiny.checkpoint("tower-early.npz"))
-    assert not np.allclose(stored, item_vectors(early.eval(), tiny.runtime.items), atol=1e-3)
+    assert not np.allclose(stored, item_vectors(early.eval(), item_inputs(tiny.runtime.items)), atol=1e-3)
