@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +44,16 @@ class Prepared:
 
 
 class Pipeline:
-    """Answers requests from one bundle. Thread-safe; holds no state of its own."""
+    """Answers requests from one bundle. Thread-safe; holds no state of its own.
 
-    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+    Args:
+        without: names of sources that `full` does without, to measure what they are worth; their features say
+            "not found".
+    """
+
+    def __init__(self, runtime: Runtime, clock: Clock, *, without: Collection[str] = ()) -> None:
         self.runtime = runtime
+        self._without = frozenset(without)
         self._catalog = runtime.catalog
         self._sources = {source.name: source for source in runtime.catalog.sources}
         self._clock = clock
@@ -65,19 +71,32 @@ class Pipeline:
             customers: what the store knows of each request's customer, None if nothing.
             degraded: reasons known to the caller (the store did not answer, say).
         """
+        prepared = self._prepare(requests, customers)
+        # One search for the whole batch; the other sources cost microseconds a customer.
+        found = self._retrieve([p for p in prepared if p.request.strategy == "full"])
+        return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
+
+    def candidates(
+        self, requests: Sequence[RecommendationRequest], customers: Sequence[StoredCustomer | None]
+    ) -> list[tuple[Query, CandidateSet]]:
+        """What `full` would rank, before filters: for those who judge the sources apart from the ranker."""
+        prepared = self._prepare(requests, customers)
+        found = self._retrieve(prepared)
+        return [(p.query, found[id(p)]) for p in prepared]
+
+    def _prepare(
+        self, requests: Sequence[RecommendationRequest], customers: Sequence[StoredCustomer | None]
+    ) -> list[Prepared]:
         now = to_micros(self._clock.now())
         known = [None if customer is None else _before(customer, now) for customer in customers]
         vectors = query_vectors(self._catalog, known)
         states = [None if customer is None else customer.state for customer in known]
-        prepared = [
+        return [
             Prepared(request, query, not len(query.history), None if state is None else state.as_of)
             for request, state, query in zip(
                 requests, states, self._queries(requests, states, vectors, now), strict=True
             )
         ]
-        # One search for the whole batch; the other sources cost microseconds a customer.
-        found = self._retrieve([p for p in prepared if p.request.strategy == "full"])
-        return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
 
     def _queries(
         self,
@@ -99,7 +118,7 @@ class Pipeline:
         return queries
 
     def _retrieve(self, prepared: Sequence[Prepared]) -> dict[int, CandidateSet]:
-        sets = retrieve(list(self._sources.values()), [p.query for p in prepared])
+        sets = retrieve(list(self._sources.values()), [p.query for p in prepared], self._without)
         return {id(p): candidates for p, candidates in zip(prepared, sets, strict=True)}
 
     def _answer(self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]) -> Recommendations:
@@ -127,7 +146,7 @@ class Pipeline:
             scores = self._scores(query, candidates, degraded, trace)
         else:
             # A cold customer gets what is popular, unranked: the ranker never learned from customers without a past.
-            scores = _retrieval_order(candidates, prefer="popular")
+            scores = retrieval_order(candidates, prefer="popular")
         best = order(scores, candidates.item_idx, request.k)
         items = [
             Item(
@@ -171,7 +190,7 @@ class Pipeline:
         except Exception:
             logger.exception("ranker failed; answering in retrieval order")
             degraded.append("ranker_failed")
-            return _retrieval_order(candidates, prefer="repurchase")
+            return retrieval_order(candidates, prefer="repurchase")
         trace.append(
             {
                 "stage": "ranking",
@@ -204,11 +223,16 @@ class Pipeline:
         return rows[allowed(prepared.request, self._catalog.items, prepared.query.history, rows)]
 
 
-def retrieve(sources: Sequence[Source], queries: Sequence[Query]) -> list[CandidateSet]:
-    """All sources at their DEPTH, merged by customer. Ranking training calls this too."""
+def retrieve(sources: Sequence[Source], queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:
+    """All sources at their DEPTH, merged by customer; those named in `without` find nothing. Ranking training calls
+    this too."""
     if not queries:
         return []
-    by_source = [source.retrieve(queries, DEPTH[source.name]) for source in sources]
+    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
+    by_source = [
+        [nothing] * len(queries) if source.name in without else source.retrieve(queries, DEPTH[source.name])
+        for source in sources
+    ]
     names = [source.name for source in sources]
     return [merge(names, found) for found in zip(*by_source, strict=True)]
 
@@ -235,7 +259,7 @@ def _before(customer: StoredCustomer, now: int) -> StoredCustomer:
     return customer if state is customer.state else StoredCustomer(state, customer.version)
 
 
-def _retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:
+def retrieval_order(candidates: CandidateSet, *, prefer: str) -> Floats:
     """Scores that keep the order of the sources: the preferred first, each by its own rank."""
     found = candidates.ranks < UNRANKED
     closeness = np.where(found, 1.0 / (1.0 + candidates.ranks), 0.0)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import serving.pipeline as pipeline_module
+from infra.clock import ManualClock
 from serving.features import SOURCES
 from serving.messages import Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
+from serving.retrieval.candidates import UNRANKED
 from streams.events import Event
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import (
@@ -201,6 +203,23 @@ def test_refused_requests_do_not_disturb_the_others() -> None:
         assert answer.items == []
     assert answers[0] == one(pipeline(), good[0], anna())
     assert answers[4] == one(pipeline(), good[1], None)
+
+
+def test_a_source_that_is_left_out_finds_nothing_and_the_others_stay() -> None:
+    _, whole = pipeline().candidates([ask()], [anna()])[0]
+    without = Pipeline(pipeline().runtime, ManualClock(moment(TODAY)), without=("repurchase",))
+    query, found = without.candidates([ask()], [anna()])[0]
+    column = SOURCES.index("repurchase")
+    assert found.sources == whole.sources  # the ranker's features keep their places
+    assert (found.ranks[:, column] == UNRANKED).all()
+    assert (found.scores[:, column] == 0).all()
+    assert not any("repurchase" in item.source for item in one(without, ask(), anna()).items)
+    assert query.history.items.tolist() == sorted(IDS.index(article) for article in ("socks", "hat"))
+
+
+def test_a_strategy_is_not_touched_by_what_full_does_without() -> None:
+    without = Pipeline(pipeline().runtime, ManualClock(moment(TODAY)), without=("repurchase",))
+    assert ids(one(without, ask(k=2, strategy="repurchase"), anna())) == ["socks", "hat"]
 
 
 def test_no_requests_no_answers() -> None:
