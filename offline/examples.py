@@ -1,5 +1,5 @@
 """Point-in-time ranking examples: at each cut the state, the statistics and the candidates of that moment, labelled by
-what was bought in the horizon after it. Retrieval and features are the code that serves.
+what the customer did in the horizon after it. Retrieval and features are the code that serves.
 """
 
 from __future__ import annotations
@@ -20,33 +20,61 @@ from serving.pipeline import retrieve
 from serving.retrieval.candidates import Query
 from serving.runtime import Catalog
 from streams.encoder import QueryEncoder
-from streams.events import PURCHASE
+from streams.events import PURCHASE, TYPE_CODES
 from streams.histories import Histories
 
 CHUNK = 256
 
 
+TASKS = ("purchase", "repurchase", "spend")
+FUNNEL = ("view", "cart")  # wide to narrow; every purchase counts as both
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """features: float32[n, F] · bought: float32[n] 0/1 · spend: float32[n] log1p of the amount in the horizon ·
-    group: int64[n] running number of (cut, customer)."""
+    """One row a candidate, rows of a group together, groups of a cut together, cuts ascending.
+
+    features: float32[n, F] · labels: float32[n, T] in the order of `tasks`: `spend` is log1p of the amount in the
+    horizon, 0 where not bought; the others are 0 or 1, and purchase <= cart <= view · group: int64[n] running number of
+    (cut, customer) · cut: int64[n] microseconds · tasks: TASKS, then those of FUNNEL that the log knows.
+    """
 
     features: npt.NDArray[np.float32]
-    bought: npt.NDArray[np.float32]
-    spend: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float32]
     group: npt.NDArray[np.int64]
+    cut: npt.NDArray[np.int64]
+    tasks: tuple[str, ...] = TASKS
 
     def __len__(self) -> int:
-        return len(self.bought)
+        return len(self.group)
+
+    def label(self, task: str) -> npt.NDArray[np.float32]:
+        """float32[n] of one task."""
+        return self.labels[:, self.tasks.index(task)]
+
+    def rows(self, chosen: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Examples:
+        """The chosen rows, in their order."""
+        return Examples(
+            self.features[chosen], self.labels[chosen], self.group[chosen], self.cut[chosen], tasks=self.tasks
+        )
+
+    @classmethod
+    def empty(cls, n_features: int, tasks: tuple[str, ...] = TASKS) -> Examples:
+        none = np.empty(0, np.int64)
+        return cls(
+            np.empty((0, n_features), np.float32), np.empty((0, len(tasks)), np.float32), none, none, tasks=tasks
+        )
 
     @classmethod
     def join(cls, parts: Sequence[Examples]) -> Examples:
+        """Parts of the same tasks one after the other; their groups stay apart."""
         shift = np.cumsum([0, *(int(np.max(p.group)) + 1 if len(p) else 0 for p in parts)])
         return cls(
             np.concatenate([p.features for p in parts]),
-            np.concatenate([p.bought for p in parts]),
-            np.concatenate([p.spend for p in parts]),
+            np.concatenate([p.labels for p in parts]),
             np.concatenate([p.group + shift[i] for i, p in enumerate(parts)]),
+            np.concatenate([p.cut for p in parts]),
+            tasks=parts[0].tasks,
         )
 
 
@@ -87,6 +115,25 @@ def purchases_between(histories: Histories, items: ItemTable, start: int, end: i
     return bought
 
 
+def touched_between(
+    histories: Histories, items: ItemTable, start: int, end: int, types: Sequence[int]
+) -> dict[str, set[int]]:
+    """customer_id -> item_idx of the articles with an event of these types in [start, end) microseconds."""
+    column = item_column(histories, items)
+    use = (histories.occurred_at >= start) & (histories.occurred_at < end) & (column >= 0)
+    use &= np.isin(histories.types, types)
+    touched: dict[str, set[int]] = {}
+    for row, item in zip(histories.customer_rows[use].tolist(), column[use].tolist(), strict=True):
+        touched.setdefault(histories.customers[row], set()).add(item)
+    return touched
+
+
+def funnel_of(histories: Histories) -> tuple[str, ...]:
+    """Those of FUNNEL that the histories hold events of."""
+    present = np.unique(histories.types).tolist()
+    return tuple(name for name in FUNNEL if TYPE_CODES[name] in present)
+
+
 def build_examples(
     histories: Histories,
     catalog: Catalog,
@@ -97,20 +144,25 @@ def build_examples(
     limit: int,
     seed: int,
 ) -> Examples:
-    """Examples of one cut, for the customers who have a past and bought something in the horizon.
+    """Examples of one cut, for the customers who have a past and bought something in the horizon; where the log knows
+    views or carts, customers who only looked follow up to the limit.
 
     Args:
-        horizon: microseconds after `cut` in which purchases count.
-        limit: at most so many customers, drawn at random.
+        horizon: microseconds after `cut` in which events count.
+        limit: at most so many customers, drawn at random, buyers first.
     """
-    bought = purchases_between(histories, catalog.items, cut, cut + horizon)
-    customers = sorted(bought)
-    if len(customers) > limit:
-        chosen = np.random.default_rng(seed).choice(len(customers), limit, replace=False)
-        customers = [customers[i] for i in np.sort(chosen)]
+    end = cut + horizon
+    bought = purchases_between(histories, catalog.items, cut, end)
+    funnel = funnel_of(histories)
+    # What stands after a stage in the funnel passed through it, whether or not the shop saw it.
+    touched = [
+        touched_between(histories, catalog.items, cut, end, [PURCHASE, *(TYPE_CODES[t] for t in funnel[stage:])])
+        for stage in range(len(funnel))
+    ]
+    customers = _draw(sorted(bought), sorted(set().union(*touched) - set(bought)), limit, seed)
+    tasks = TASKS + funnel
     parts: list[npt.NDArray[np.float32]] = []
     labels: list[npt.NDArray[np.float32]] = []
-    amounts: list[npt.NDArray[np.float32]] = []
     groups: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(customers), CHUNK):
         chunk = customers[first : first + CHUNK]
@@ -125,14 +177,33 @@ def build_examples(
             for (customer, state), vector in zip(pairs, vectors, strict=True)
         ]
         for (customer, _), query, found in zip(pairs, queries, retrieve(catalog.sources, queries), strict=True):
-            mine = bought[customer]
             parts.append(catalog.features.build(query, found))
-            paid = np.array([mine.get(item, -1.0) for item in found.item_idx.tolist()], np.float32)
-            labels.append((paid >= 0).astype(np.float32))
-            amounts.append(np.log1p(np.maximum(paid, 0)))
+            labels.append(_labels(found.item_idx, query, bought.get(customer, {}), [t.get(customer) for t in touched]))
             groups.append(np.full(len(found), len(groups), np.int64))
         progress.advance(len(chunk))
     if not parts:
-        nothing = np.empty(0, np.float32)
-        return Examples(np.empty((0, len(FEATURES)), np.float32), nothing, nothing, np.empty(0, np.int64))
-    return Examples(np.concatenate(parts), np.concatenate(labels), np.concatenate(amounts), np.concatenate(groups))
+        return Examples.empty(len(FEATURES), tasks)
+    group = np.concatenate(groups)
+    return Examples(np.concatenate(parts), np.concatenate(labels), group, np.full(len(group), cut), tasks=tasks)
+
+
+def _draw(buyers: list[str], others: list[str], limit: int, seed: int) -> list[str]:
+    """At most `limit` customers, buyers first, sorted within each."""
+    rng = np.random.default_rng(seed)
+    chosen = [buyers[i] for i in np.sort(rng.choice(len(buyers), min(limit, len(buyers)), replace=False))]
+    more = min(limit - len(chosen), len(others))
+    return chosen + [others[i] for i in np.sort(rng.choice(len(others), more, replace=False))]
+
+
+def _labels(
+    rows: npt.NDArray[np.int64],
+    query: Query,
+    bought: Mapping[int, float],
+    touched: Sequence[set[int] | None],
+) -> npt.NDArray[np.float32]:
+    """float32[C, T] in the order of TASKS + funnel."""
+    paid = np.array([bought.get(item, -1.0) for item in rows.tolist()])
+    purchase = paid >= 0
+    again = purchase & np.isin(rows, query.history.items)
+    funnel = [np.isin(rows, list(articles or ())) for articles in touched]
+    return np.stack([purchase, again, np.log1p(np.maximum(paid, 0)), *funnel], axis=1).astype(np.float32)

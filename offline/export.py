@@ -7,12 +7,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 
 from infra.errors import GateError
-from offline.models.mmoe import MMOE, MMOEScorer
 from offline.models.two_tower import TwoTower
 from streams.encoder import SEQUENCE_LENGTH, onnx_session
 
@@ -35,17 +33,7 @@ def export_query_encoder(model: TwoTower, path: Path) -> float:
         torch.rand(3, SEQUENCE_LENGTH, generator=generator) * 4 * mask,
         mask,
     )
-    return _export(model.query_encoder.eval(), inputs, ("items", "gaps", "mask"), path)
-
-
-def export_ranker(model: MMOE, path: Path, sample: npt.NDArray[np.float32]) -> float:
-    """Write the ranker; returns the largest difference to torch on `sample` float32[n, F].
-
-    Raises:
-        GateError: it differs by more than TOLERANCE.
-    """
-    rows = sample if len(sample) > 1 else np.zeros((2, model.config.n_features), np.float32)
-    return _export(MMOEScorer(model).eval(), (torch.from_numpy(rows),), ("features",), path)
+    return export_network(model.query_encoder.eval(), inputs, ("items", "gaps", "mask"), path)
 
 
 def _program(
@@ -67,7 +55,14 @@ def _program(
         )
 
 
-def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path) -> float:
+def export_network(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path
+) -> float:
+    """Write a network with the one output `scores` and rows free; returns the largest difference to torch on `inputs`.
+
+    Raises:
+        GateError: it differs by more than TOLERANCE.
+    """
     program = _program(module, inputs, names)
     if program is None:
         raise GateError(f"{path.name}: torch returned no ONNX program")

@@ -36,15 +36,3 @@ def sampled_softmax(
         dim=1,
     )
     return F.cross_entropy(logits, torch.arange(len(queries)))
-
-
-def ranking_loss(outputs: Tensor, bought: Tensor, spend: Tensor, spend_weight: float = 0.1) -> Tensor:
-    """Purchase: binary cross entropy, which keeps the score a probability. Spend: Huber on log1p, bought rows only.
-
-    Args:
-        outputs: (B, 2). bought: (B,) 0 or 1. spend: (B,) log1p of the amount, 0 where not bought.
-    """
-    purchase = F.binary_cross_entropy_with_logits(outputs[:, 0], bought)
-    error = F.smooth_l1_loss(outputs[:, 1], spend, reduction="none")
-    amount = (error * bought).sum() / bought.sum().clamp(min=1.0)
-    return purchase + spend_weight * amount

@@ -33,13 +33,14 @@ from offline.build_statistics import build_items, prices_at
 from offline.evaluate import Evaluation, evaluate, index_recall
 from offline.event_log import EventLog
 from offline.examples import Examples, build_examples, catalog_at, purchases_between
-from offline.export import export_query_encoder, export_ranker
+from offline.export import export_query_encoder
+from offline.export_ranker import export_ranker
 from offline.gates import Gate, gates
 from offline.histories import load_histories
-from offline.models.mmoe import MMOE, MMOEConfig
+from offline.models.mmoe import MMOE
 from offline.models.two_tower import TwoTower
 from offline.progress import step
-from offline.train_ranking import RankingConfig, gate_entropy, train_mmoe
+from offline.train_ranking import RankingConfig, gate_entropy, network_config, train_mmoe
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from offline.window import Window
@@ -47,7 +48,6 @@ from serving.features import FEATURES, SOURCES, feature_hash
 from serving.golden import make_golden, open_runtime
 from serving.index import VectorIndex
 from serving.items import ItemTable
-from serving.ranking import TASKS
 from serving.runtime import Catalog, load_runtime
 from streams.encoder import QueryEncoder, onnx_session
 from streams.events import SCHEMA_VERSION, to_micros
@@ -194,12 +194,12 @@ class OfflineRun:
         if examples is None:
             examples = self._timed("examples", lambda: self._examples(histories, items, segments, tower, cuts))
             save_examples(examples, self.directory / "examples.npz")
-        if not examples.bought.any():
+        if not examples.label("purchase").any():
             raise GateError(
                 f"no customer with a history bought a candidate in the {self.window.horizon} days before "
                 f"{self.window.cut.date()}: there is nothing to rank by; give more history"
             )
-        ranker = MMOE(MMOEConfig(n_features=len(FEATURES), n_experts=config.experts))
+        ranker = MMOE(network_config(examples, config))
         if not load_weights(ranker, self.directory / "ranker.npz"):
             ranker = self._timed("ranker", lambda: train_mmoe(examples, config, seed=self.config.seed))
             save_weights(ranker, self.directory / "ranker.npz")
@@ -273,7 +273,7 @@ class OfflineRun:
             ),
             staged / "segments.parquet",
         )
-        spec = {"hash": feature_hash(), "features": FEATURES, "sources": SOURCES, "tasks": TASKS}
+        spec = {"hash": feature_hash(), "features": FEATURES, "sources": SOURCES, "tasks": examples.tasks}
         (staged / "features.json").write_text(json.dumps(spec, indent=2))
         facts = {
             "cut": self.window.cut.isoformat(),
@@ -282,7 +282,7 @@ class OfflineRun:
             "index_recall": round(self._index_recall(catalog, histories, vectors), 5),
             "gate_entropy": gate_entropy(ranker, examples),
             "ranking_examples": len(examples),
-            "ranking_positives": int(examples.bought.sum()),
+            "ranking_positives": int(examples.label("purchase").sum()),
         }
         return staged, facts
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from offline.examples import Examples
-from offline.losses import ranking_loss
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.progress import step
+from offline.ranking_losses import ranking_loss
 from offline.training import seed_everything
 
 
@@ -26,10 +26,14 @@ class RankingConfig:
     experts: int = 4
 
 
+def network_config(examples: Examples, config: RankingConfig) -> MMOEConfig:
+    return MMOEConfig(n_features=examples.features.shape[1], tasks=examples.tasks, n_experts=config.experts)
+
+
 def train_mmoe(examples: Examples, config: RankingConfig, *, seed: int) -> MMOE:
     """float32[n, F] examples -> trained network in eval mode."""
     rng = seed_everything(seed)
-    model = MMOE(MMOEConfig(n_features=examples.features.shape[1], n_experts=config.experts))
+    model = MMOE(network_config(examples, config))
     if not len(examples):
         return model.eval()
     with torch.no_grad():
@@ -38,7 +42,7 @@ def train_mmoe(examples: Examples, config: RankingConfig, *, seed: int) -> MMOE:
         spread = examples.features.std(axis=0)
         model.std.copy_(torch.from_numpy(np.where(spread < 1e-4, 1.0, spread).astype(np.float32)))
     features = torch.from_numpy(examples.features)
-    bought, spend = torch.from_numpy(examples.bought), torch.from_numpy(examples.spend)
+    labels = torch.from_numpy(examples.labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     batches = -(-len(examples) // config.batch) * config.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -51,7 +55,7 @@ def train_mmoe(examples: Examples, config: RankingConfig, *, seed: int) -> MMOE:
             rng.shuffle(order)
             for first in range(0, len(order), config.batch):
                 rows = torch.from_numpy(order[first : first + config.batch])
-                loss = ranking_loss(model(features[rows]), bought[rows], spend[rows])
+                loss = ranking_loss(model(features[rows]), labels[rows], examples.tasks)
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimiser.step()

@@ -32,16 +32,20 @@ def save_examples(examples: Examples, path: Path) -> None:
         path,
         {
             "features": examples.features,
-            "bought": examples.bought,
-            "spend": examples.spend,
+            "labels": examples.labels,
             "group": examples.group,
+            "cut": examples.cut,
+            "tasks": np.array(examples.tasks),
         },
     )
 
 
 def load_examples(path: Path) -> Examples | None:
     stored = _read(path)
-    return None if stored is None else Examples(**stored)
+    if stored is None or stored.keys() != {"features", "labels", "group", "cut", "tasks"}:
+        return None
+    tasks = tuple(stored.pop("tasks").tolist())
+    return Examples(**stored, tasks=tasks)
 
 
 def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:

@@ -11,21 +11,30 @@ from serving.features import FEATURES
 from serving.retrieval.candidates import Floats
 from streams.encoder import onnx_session
 
-TASKS = ("purchase", "spend")
-
 
 class Ranker:
-    """MMOE with the tasks `purchase` (probability within the horizon) and `spend` (log1p of the amount)."""
+    """Any graph `features` float32[C, F] -> `scores` float32[C, T]: the bundle says which tasks its columns are.
+    Column 0, the probability of a purchase within the horizon, ranks.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        BundleError: the graph takes other features, or gives another number of scores than there are tasks.
+    """
+
+    def __init__(self, path: Path, tasks: tuple[str, ...]) -> None:
         self._session = onnx_session(str(path))
+        self.tasks = tasks
         width = self._session.get_inputs()[0].shape[1]
         if width != len(FEATURES):
             raise BundleError(f"{path.name} takes {width} features; this code builds {len(FEATURES)}")
+        given = self._session.get_outputs()[0].shape[1]
+        if not tasks or tasks[0] != "purchase" or given != len(tasks):
+            raise BundleError(
+                f"{path.name} gives {given} scores for the tasks {list(tasks)}; purchase must be the first"
+            )
 
     def score(self, features: Floats) -> Floats:
-        """float32[C, F] -> float32[C, len(TASKS)]."""
+        """float32[C, F] -> float32[C, len(tasks)]."""
         if not len(features):
-            return np.empty((0, len(TASKS)), np.float32)
-        (scores,) = self._session.run(None, {"features": np.ascontiguousarray(features)})
+            return np.empty((0, len(self.tasks)), np.float32)
+        (scores,) = self._session.run(["scores"], {"features": np.ascontiguousarray(features)})
         return np.asarray(scores, np.float32)

@@ -109,4 +109,4 @@ def load_runtime(bundle: Bundle) -> Runtime:
     )
     if statistics.segments[0] != ALL:
         raise BundleError(f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}")
-    return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx")))
+    return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))))

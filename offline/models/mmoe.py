@@ -17,7 +17,7 @@ from torch import Tensor, nn
 @dataclass(frozen=True)
 class MMOEConfig:
     n_features: int
-    n_tasks: int = 2
+    tasks: tuple[str, ...]
     n_experts: int = 4
     hidden: int = 96
     expert_dim: int = 48
@@ -25,7 +25,7 @@ class MMOEConfig:
 
 
 class MMOE(nn.Module):
-    """(B, F) raw features -> (B, tasks) raw outputs: logit of `purchase`, log1p amount of `spend`."""
+    """(B, F) raw features -> (B, tasks) raw outputs: log1p amount of `spend`, logits of the others."""
 
     def __init__(self, config: MMOEConfig) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ class MMOE(nn.Module):
             )
             for _ in range(config.n_experts)
         )
-        self.gates = nn.ModuleList(nn.Linear(config.n_features, config.n_experts) for _ in range(config.n_tasks))
+        self.gates = nn.ModuleList(nn.Linear(config.n_features, config.n_experts) for _ in range(len(config.tasks)))
         self.towers = nn.ModuleList(
             nn.Sequential(nn.Linear(config.expert_dim, config.tower_dim), nn.SiLU(), nn.Linear(config.tower_dim, 1))
-            for _ in range(config.n_tasks)
+            for _ in range(len(config.tasks))
         )
 
     def standardise(self, features: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class MMOE(nn.Module):
 
 
 class MMOEScorer(nn.Module):
-    """What serving runs: (B, F) -> (B, tasks), the purchase column as a probability."""
+    """What serving runs: (B, F) -> (B, tasks), probabilities but for `spend`."""
 
     def __init__(self, model: MMOE) -> None:
         super().__init__()
@@ -78,4 +78,7 @@ class MMOEScorer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         raw = self.model(features)
-        return torch.cat([torch.sigmoid(raw[:, :1]), raw[:, 1:]], dim=1)
+        columns = [
+            raw[:, i] if task == "spend" else torch.sigmoid(raw[:, i]) for i, task in enumerate(self.model.config.tasks)
+        ]
+        return torch.stack(columns, dim=1)

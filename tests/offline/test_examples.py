@@ -52,11 +52,11 @@ def test_labels_are_what_was_bought_in_the_horizon_and_spend_what_was_paid() -> 
     given = examples([*PAST, bought(-2, "anna", "milk", 3.0), bought(-3, "anna", "milk", 4.0)])
     assert len(given) == 4  # anna's four candidates; nobody else bought
     assert set(given.group.tolist()) == {0}
-    (row,) = np.flatnonzero(given.bought)
+    (row,) = np.flatnonzero(given.label("purchase"))
     assert column(given, "bought_count")[row] == pytest.approx(np.log1p(1))
     assert column(given, "bought_last_days")[row] == pytest.approx(np.log1p(20))
-    assert given.spend[row] == pytest.approx(np.log1p(3.0 + 4.0))
-    assert given.spend.sum() == given.spend[row]
+    assert given.label("spend")[row] == pytest.approx(np.log1p(3.0 + 4.0))
+    assert given.label("spend").sum() == given.label("spend")[row]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_view_an_unknown_article_and_an_unknown_price_in_the_horizon() -> None
     found = purchases_between(histories_of(lines), ITEMS, CUT_US, CUT_US + WEEK)
     assert found == {"bert": {ITEMS.index["wine"]: 0.0}}
     given = examples([*PAST, *lines])
-    assert given.bought.sum() == 1  # bought, although for nothing that is known
-    assert given.spend.sum() == 0
+    assert given.label("purchase").sum() == 1  # bought, although for nothing that is known
+    assert given.label("spend").sum() == 0
 
 
 def test_who_has_no_past_gives_no_example() -> None:
@@ -97,7 +97,9 @@ def test_features_do_not_change_with_what_comes_after_the_cut() -> None:
     plain, with_future = examples(PAST + probe), examples(planted + PAST + probe)
     assert np.array_equal(plain.features, with_future.features)
     assert np.array_equal(plain.group, with_future.group)
-    assert with_future.bought.sum() > plain.bought.sum()  # the labels do see it: the plant is real
+    assert (
+        with_future.label("purchase").sum() > plain.label("purchase").sum()
+    )  # the labels do see it: the plant is real
 
 
 def test_features_of_a_past_purchase_do_change() -> None:
@@ -123,3 +125,24 @@ def test_join_keeps_groups_apart() -> None:
     assert np.unique(joined.group).tolist() == [0, 1, 2]
     assert joined.group[len(first) :].tolist() == [2] * len(second)
     assert np.array_equal(joined.features, np.concatenate([first.features, second.features]))
+
+
+def test_the_funnel_is_there_where_the_log_knows_it_and_every_purchase_passed_through_it() -> None:
+    assert examples([*PAST, bought(-1, "anna", "milk")]).tasks == ("purchase", "repurchase", "spend")
+    # Anna buys what she had (milk), views salt and wine; Bert only looks, and so follows the buyers.
+    later = [bought(-1, "anna", "milk"), viewed(-1, "anna", "salt"), viewed(-2, "anna", "wine")]
+    given = examples([*PAST, *later, viewed(-1, "bert", "bread")])
+    assert given.tasks == ("purchase", "repurchase", "spend", "view")
+    assert given.label("purchase").sum() == given.label("repurchase").sum() == 1
+    viewers = given.group[given.label("view") > 0].tolist()
+    assert viewers == [0, 0, 0, 1]
+    assert (given.label("purchase") <= given.label("view")).all()
+    assert set(examples([*PAST, *later, viewed(-1, "bert", "bread")], limit=1).group.tolist()) == {0}
+
+
+def test_a_purchase_of_something_new_is_no_repurchase() -> None:
+    given = examples([*PAST, bought(-1, "anna", "milk"), bought(-1, "anna", "salt")])
+    assert given.label("purchase").sum() == 2
+    (row,) = np.flatnonzero(given.label("repurchase"))
+    assert column(given, "bought")[row] == 1.0
+    assert set(given.cut.tolist()) == {CUT_US}

@@ -10,7 +10,8 @@ import torch
 
 from infra.errors import GateError
 from offline import export
-from offline.export import TOLERANCE, export_query_encoder, export_ranker
+from offline.export import TOLERANCE, export_query_encoder
+from offline.export_ranker import export_ranker
 from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
 from offline.models.two_tower import TwoTower, TwoTowerConfig
 from streams.encoder import SEQUENCE_LENGTH, onnx_session
@@ -19,7 +20,7 @@ from streams.encoder import SEQUENCE_LENGTH, onnx_session
 @pytest.fixture(scope="module")
 def ranker(tmp_path_factory: pytest.TempPathFactory) -> tuple[MMOE, Path, float]:
     torch.manual_seed(1)
-    model = MMOE(MMOEConfig(n_features=5, n_experts=2)).eval()
+    model = MMOE(MMOEConfig(n_features=5, tasks=("purchase", "spend"), n_experts=2)).eval()
     path = tmp_path_factory.mktemp("ranker") / "ranker.onnx"
     sample = np.random.default_rng(1).normal(size=(16, 5)).astype(np.float32)
     return model, path, export_ranker(model, path, sample)

@@ -163,7 +163,7 @@ def test_an_example_knows_the_prices_of_its_own_cut_only(tmp_path: Path) -> None
     job = Runner(tmp_path).job(import_data("hm", shop, tmp_path / "log"))
     examples = learn_examples(job)
     never_sold = examples.features[:, FEATURES.index("sold_91d")] == 0
-    hat_bought = never_sold & (examples.bought > 0)
+    hat_bought = never_sold & (examples.label("purchase") > 0)
     assert hat_bought.sum() == 1
     assert (examples.features[never_sold, FEATURES.index("price")] == 0).all()
 

@@ -19,7 +19,8 @@ def visible(n: int = 400, seed: int = 1) -> Examples:
     features[:, 3] = 7.0
     bought = (features[:, 0] > 0.5).astype(np.float32)
     spend = (bought * (2 + features[:, 1] * 0.5)).astype(np.float32)
-    return Examples(features, bought, spend, np.arange(n) // 10)
+    again = bought * (features[:, 2] > 0)
+    return Examples(features, np.stack([bought, again, spend], axis=1), np.arange(n) // 10, np.zeros(n, np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,14 @@ def outputs() -> tuple[Examples, torch.Tensor]:
 
 def test_rows_it_never_saw_are_separated(outputs: tuple[Examples, torch.Tensor]) -> None:
     given, scores = outputs
-    right = (scores[:, 0].numpy() > 0) == (given.bought > 0)
+    right = (scores[:, 0].numpy() > 0) == (given.label("purchase") > 0)
     assert right.mean() > 0.93
 
 
 def test_spend_is_learned_where_something_was_bought(outputs: tuple[Examples, torch.Tensor]) -> None:
     given, scores = outputs
-    rows = given.bought > 0
-    assert np.corrcoef(scores[:, 1].numpy()[rows], given.spend[rows])[0, 1] > 0.7
+    rows = given.label("purchase") > 0
+    assert np.corrcoef(scores[:, 2].numpy()[rows], given.label("spend")[rows])[0, 1] > 0.7
 
 
 def test_the_same_seed_gives_the_same_bits(outputs: tuple[Examples, torch.Tensor]) -> None:
@@ -60,7 +61,7 @@ def test_a_feature_that_never_varied_in_training_cannot_blow_up_a_score() -> Non
 
 
 def test_without_examples_there_is_an_untrained_network_in_eval_mode() -> None:
-    nothing = Examples(np.empty((0, 4), np.float32), *(np.empty(0, np.float32),) * 2, np.empty(0, np.int64))
+    nothing = Examples.empty(4)
     model = train_mmoe(nothing, CONFIG, seed=1)
     assert not model.training
     assert gate_entropy(model, nothing) == []
@@ -73,7 +74,7 @@ def test_gate_entropy_is_1_for_even_gates_and_0_for_a_single_expert() -> None:
         for gate in model.gates:
             gate.weight.zero_()
             gate.bias.zero_()
-    assert gate_entropy(model, given) == [1.0, 1.0]
+    assert gate_entropy(model, given) == [1.0, 1.0, 1.0]
     with torch.no_grad():
         model.gates[1].bias[0] = 100.0
-    assert gate_entropy(model, given) == [1.0, 0.0]
+    assert gate_entropy(model, given) == [1.0, 0.0, 1.0]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from offline.examples import Examples
+from offline.examples import TASKS, Examples
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 
 
 def network(seed: int, n_features: int = 3) -> MMOE:
     torch.manual_seed(seed)
-    return MMOE(MMOEConfig(n_features=n_features, n_experts=2, hidden=4, expert_dim=4, tower_dim=2))
+    return MMOE(MMOEConfig(n_features=n_features, tasks=TASKS, n_experts=2, hidden=4, expert_dim=4, tower_dim=2))
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -70,14 +70,16 @@ def test_examples_come_back_and_a_truncated_table_does_not(tmp_path: Path) -> No
     path = tmp_path / "e.npz"
     given = Examples(
         np.arange(6, dtype=np.float32).reshape(2, 3),
-        np.array([0, 1], np.float32),
-        np.array([0, 2.5], np.float32),
+        np.array([[0, 0, 0, 1], [1, 0, 2.5, 1]], np.float32),
         np.array([0, 0], np.int64),
+        np.array([5, 5], np.int64),
+        tasks=(*TASKS, "view"),
     )
     save_examples(given, path)
     found = load_examples(path)
     assert found is not None
-    for name in ("features", "bought", "spend", "group"):
+    assert found.tasks == given.tasks
+    for name in ("features", "labels", "group", "cut"):
         one, other = getattr(found, name), getattr(given, name)
         assert one.dtype == other.dtype
         assert np.array_equal(one, other)

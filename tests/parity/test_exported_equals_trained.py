@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from offline.examples import TASKS
 from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
 from offline.models.two_tower import TwoTower
 from offline.train_retrieval import item_inputs, item_vectors, new_two_tower
@@ -27,7 +28,7 @@ def tower(tiny: Tiny) -> TwoTower:
 
 @pytest.fixture(scope="module")
 def ranker(tiny: Tiny) -> MMOE:
-    model = MMOE(MMOEConfig(n_features=len(FEATURES), n_experts=TINY.ranking.experts))
+    model = MMOE(MMOEConfig(n_features=len(FEATURES), tasks=TASKS, n_experts=TINY.ranking.experts))
     assert load_weights(model, tiny.checkpoint("ranker.npz"))
     return model.eval()
 
@@ -59,13 +60,13 @@ def test_ranker(tiny: Tiny, ranker: MMOE, size: int) -> None:
         with torch.no_grad():
             expected = MMOEScorer(ranker)(torch.from_numpy(features)).numpy()
         given = tiny.runtime.ranker.score(features)
-        assert given.shape == (size, 2)
+        assert given.shape == (size, len(TASKS))
         np.testing.assert_allclose(given, expected, atol=1e-4, rtol=1e-4)
         assert ((given[:, 0] >= 0) & (given[:, 0] <= 1)).all()
 
 
 def test_ranker_of_no_candidates(tiny: Tiny) -> None:
-    assert tiny.runtime.ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, 2)
+    assert tiny.runtime.ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, len(TASKS))
 
 
 def test_item_vectors_are_those_of_the_late_tower(tiny: Tiny, tower: TwoTower) -> None:
