@@ -9,6 +9,7 @@ import click
 
 from infra.settings import load_settings, make_clock
 from offline.data_cli import data
+from offline.sources.registry import SOURCES
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -27,7 +28,7 @@ offline.add_command(data)
     "source",
     default="complete-journey",
     show_default=True,
-    help="Data set: complete-journey or hm.",
+    help=f"Data set: {', '.join(SOURCES)}.",
 )
 @click.option("--path", type=click.Path(path_type=Path), help="Directory of the data set's files.")
 @click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")

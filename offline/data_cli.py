@@ -24,6 +24,7 @@ from offline.sources.base import Example
 from offline.sources.registry import SOURCES, open_source
 from offline.validate import Validation, validate_data
 from offline.validate_log import validate_log
+from offline.world.cli import synthesize
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {', '.join(SOURCES)}.")
@@ -36,6 +37,9 @@ SHOWN_EVENTS = 5
 @click.group()
 def data() -> None:
     """Import a data set, validate it, look at an event log."""
+
+
+data.add_command(synthesize)
 
 
 @data.command("import")

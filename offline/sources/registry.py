@@ -9,15 +9,17 @@ from infra.errors import ConfigurationError
 from offline.sources.base import Source
 from offline.sources.complete_journey import CompleteJourney
 from offline.sources.hm import HM
+from offline.sources.synthetic import Synthetic
 
 SOURCES: dict[str, Callable[[Path | None], Source]] = {
     CompleteJourney.name: CompleteJourney,
     HM.name: HM,
+    Synthetic.name: Synthetic,
 }
 
 
 def open_source(name: str, path: Path | None = None) -> Source:
-    """The source `name` reading from the directory `path`.
+    """The source `name` reading from `path`.
 
     Raises:
         ConfigurationError: unknown name, a path that is needed and missing, a package not installed.

@@ -25,6 +25,8 @@ BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
 MAX_QUANTITY = 65_535
 _FIRST_DAY = pa.scalar(np.datetime64("1990-01-01", "us"), pa.timestamp("us"))
+# Without a zone, and with one.
+_MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 _LAST_DAY = pa.scalar(np.datetime64("2100-01-01", "us"), pa.timestamp("us"))
 
 
@@ -285,19 +287,23 @@ class RawBatch:
 
 
 def _parse_moments(texts: pa.Array) -> pa.Array:
-    """timestamp[us] of ISO 8601 strings, else null (strptime would make 30 February a day in March)."""
-    try:
-        return texts.cast(pa.timestamp("us"))
-    except pa.ArrowException:
-        return pa.array([_parse_moment(text) for text in texts.to_pylist()], pa.timestamp("us"))
+    """timestamp[us] in UTC of ISO 8601 strings, else null (strptime would make 30 February a day in March)."""
+    for kind in _MOMENTS:
+        try:
+            return texts.cast(kind).cast(pa.timestamp("us"))
+        except pa.ArrowException:
+            continue
+    return pa.array([_parse_moment(text) for text in texts.to_pylist()], pa.timestamp("us"))
 
 
 def _parse_moment(text: str | None) -> datetime | None:
-    try:
-        moment: datetime | None = pa.scalar(text, pa.string()).cast(pa.timestamp("us")).as_py()
-    except (pa.ArrowException, ValueError):
-        return None
-    return moment
+    for kind in _MOMENTS:
+        try:
+            moment: datetime | None = pa.scalar(text, pa.string()).cast(kind).cast(pa.timestamp("us")).as_py()
+        except (pa.ArrowException, ValueError):
+            continue
+        return moment
+    return None
 
 
 def _to_number(cell: Any, *, whole: bool) -> float | int | None:
