@@ -30,7 +30,7 @@ offline.add_command(data)
     show_default=True,
     help=f"Data set: {', '.join(SOURCES)}.",
 )
-@click.option("--path", type=click.Path(path_type=Path), help="Directory of the data set's files.")
+@click.option("--path", type=click.Path(path_type=Path), help="The data set's directory, or its TOML.")
 @click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")
 @click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the preset's.")

@@ -28,7 +28,7 @@ from offline.world.cli import synthesize
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {', '.join(SOURCES)}.")
-PATH = click.option("--path", type=click.Path(path_type=Path), help="Directory of the source's files (hm needs it).")
+PATH = click.option("--path", type=click.Path(path_type=Path), help="The source's directory, or its TOML.")
 LOG = click.option("--log", "log_path", type=click.Path(path_type=Path), help="Directory of an event log.")
 DEFAULT_SOURCE = "complete-journey"
 SHOWN_EVENTS = 5

@@ -57,6 +57,8 @@ class DayFiles:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take a batch in; may spill what is held."""
+        if not batch.num_rows:
+            return
         days = batch.column("occurred_at").cast(pa.int64()).to_numpy() // _DAY_MICROS
         if (days[1:] < days[:-1]).any():
             order = np.argsort(days, kind="stable")

@@ -62,8 +62,9 @@ CUSTOMER_SCHEMA = pa.schema(
 CHECKS = {
     "columns": "the files are there, readable, and have the columns needed",
     "ids_present": "no id is empty",
-    "ids_unique": "no article or customer appears twice",
+    "ids_unique": "no article, customer or given event id appears twice",
     "ids_valid": "ids have the form this source uses",
+    "types": "every event type is known",
     "dates": "dates parse and lie in 1990..2099",
     "prices": "prices are finite numbers >= 0",
     "quantities": "quantities are whole numbers from 1 to 65535",

@@ -84,7 +84,7 @@ class HM:
             raw = RawBatch(batch, first, file.name, findings)
             finished = {
                 "customer_id": raw.ids("customer_id", _LONGEST_CUSTOMER_ID),
-                "age_band": _age_bands(raw.whole("age", "ids_valid", 0, 150, required=False)),
+                "age_band": age_bands(raw.whole("age", "ids_valid", 0, 150, required=False)),
                 "membership": raw.text("club_member_status"),
                 "news_frequency": raw.text("fashion_news_frequency"),
             }
@@ -122,7 +122,8 @@ def _article_ids(raw: RawBatch) -> pa.Array:
     return pc.utf8_lpad(ids, ID_DIGITS, "0")
 
 
-def _age_bands(ages: pa.Array) -> pa.Array:
+def age_bands(ages: pa.Array) -> pa.Array:
+    """Strings such as `25-34` of int64 ages in years; null stays null."""
     bands = pa.array([band for _, band in _AGE_BANDS] + [_OLDEST_BAND])
     index = pc.multiply(ages, 0)
     for limit, _ in _AGE_BANDS:

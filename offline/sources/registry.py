@@ -9,11 +9,13 @@ from infra.errors import ConfigurationError
 from offline.sources.base import Source
 from offline.sources.complete_journey import CompleteJourney
 from offline.sources.hm import HM
+from offline.sources.mapping import Mapping
 from offline.sources.synthetic import Synthetic
 
 SOURCES: dict[str, Callable[[Path | None], Source]] = {
     CompleteJourney.name: CompleteJourney,
     HM.name: HM,
+    Mapping.name: Mapping,
     Synthetic.name: Synthetic,
 }
 

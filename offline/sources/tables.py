@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
 MAX_QUANTITY = 65_535
 _FIRST_DAY = pa.scalar(np.datetime64("1990-01-01", "us"), pa.timestamp("us"))
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
+_FAR_SECONDS = 5e9  # after 2100
 # Without a zone, and with one.
 _MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 _LAST_DAY = pa.scalar(np.datetime64("2100-01-01", "us"), pa.timestamp("us"))
@@ -59,12 +61,12 @@ def row_count(path: Path) -> int | None:
 
 
 def read_batches(
-    path: Path, columns: Sequence[str], optional: Sequence[str] = ()
+    path: Path, columns: Sequence[str], optional: Sequence[str] = (), *, separator: str = ","
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(first data row, batch) pairs with `columns` and those of `optional` that the file has.
 
     CSV columns come as binary, so that nothing is guessed and each cell can be checked; Parquet ones in their
-    own type.
+    own type. `separator` is what stands between the cells of a CSV line.
 
     Raises:
         DataError: the file cannot be read or a column is missing.
@@ -72,7 +74,7 @@ def read_batches(
     if path.suffix == ".parquet":
         yield from _read_parquet(path, columns, optional)
     else:
-        yield from _read_csv(path, columns, optional)
+        yield from _read_csv(path, columns, optional, separator)
 
 
 def _choose(path: Path, found: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
@@ -105,10 +107,12 @@ def _read_parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -
             row += batch.num_rows
 
 
-def _read_csv(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _read_csv(
+    path: Path, columns: Sequence[str], optional: Sequence[str], separator: str
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            header = next(csv.reader(stream), [])
+            header = next(csv.reader(stream, delimiter=separator), [])
     except (csv.Error, OSError) as error:
         raise DataError(f"not a CSV file: {error}", file=path.name) from error
     chosen = _choose(path, header, columns, optional)
@@ -125,7 +129,9 @@ def _read_csv(path: Path, columns: Sequence[str], optional: Sequence[str]) -> It
         reader = pacsv.open_csv(
             path,
             read_options=pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=remember),
+            parse_options=pacsv.ParseOptions(
+                delimiter=separator, newlines_in_values=True, invalid_row_handler=remember
+            ),
             convert_options=pacsv.ConvertOptions(
                 include_columns=chosen,
                 column_types=dict.fromkeys(chosen, pa.binary()),
@@ -219,6 +225,29 @@ class RawBatch:
             raw = self.text(column)
             values = _parse_moments(raw)
         self.fail("dates", column, pc.is_null(values), raw, "not a date of the form YYYY-MM-DD")
+        return self._in_range(column, values, raw)
+
+    def moment_as(self, column: str, form: str) -> pa.Array:
+        """The same of `form`: iso as `moment`; s, ms or us since 1970; or a pattern of strptime."""
+        if form == "iso":
+            return self.moment(column)
+        raw = self.batch.column(column)
+        if form in _PER_SECOND:
+            reason = f"not a number of {form} since 1970"
+            numbers = self._numbers(column, pa.float64(), "dates", reason)
+            self.fail("dates", column, pc.and_(pc.is_null(numbers), pa.array(self.good)), raw, reason)
+            seconds = np.nan_to_num(numbers.to_numpy(zero_copy_only=False) / _PER_SECOND[form], nan=-1)
+            # Anything outside of the years allowed goes to one far end, where it cannot overflow.
+            micros = np.rint(np.clip(seconds, -1, _FAR_SECONDS) * 1e6).astype(np.int64)
+            values = pa.array(micros, mask=np.asarray(numbers.is_null())).cast(pa.timestamp("us"))
+            return self._in_range(column, values, raw)
+        texts = self.text(column).dictionary_encode()
+        parsed = pa.array([_parse_pattern(text, form) for text in texts.dictionary.to_pylist()], pa.timestamp("us"))
+        values = parsed.take(texts.indices)
+        self.fail("dates", column, pc.is_null(values), raw, f"not a time of the form {form}")
+        return self._in_range(column, values, raw)
+
+    def _in_range(self, column: str, values: pa.Array, raw: pa.Array) -> pa.Array:
         outside = pc.or_(pc.less(values, _FIRST_DAY), pc.greater_equal(values, _LAST_DAY))
         self.fail("dates", column, pc.fill_null(outside, False), raw, "a date in 1990..2099 is needed")
         return values.cast(pa.timestamp("us", "UTC"))
@@ -304,6 +333,14 @@ def _parse_moment(text: str | None) -> datetime | None:
             continue
         return moment
     return None
+
+
+def _parse_pattern(text: str, pattern: str) -> datetime | None:
+    try:
+        moment = datetime.strptime(text, pattern)  # noqa: DTZ007 - without a zone it is taken as UTC
+    except ValueError:
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
 
 
 def _to_number(cell: Any, *, whole: bool) -> float | int | None:
