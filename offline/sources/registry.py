@@ -10,11 +10,13 @@ from offline.sources.base import Source
 from offline.sources.complete_journey import CompleteJourney
 from offline.sources.hm import HM
 from offline.sources.mapping import Mapping
+from offline.sources.retailrocket import RetailRocket
 from offline.sources.synthetic import Synthetic
 
 SOURCES: dict[str, Callable[[Path | None], Source]] = {
     CompleteJourney.name: CompleteJourney,
     HM.name: HM,
+    RetailRocket.name: RetailRocket,
     Mapping.name: Mapping,
     Synthetic.name: Synthetic,
 }
