@@ -9,7 +9,7 @@ import click
 
 from infra.settings import load_settings, make_clock
 from offline.data_cli import data
-from offline.sources.registry import SOURCES
+from offline.sources.registry import HELP
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -28,7 +28,7 @@ offline.add_command(data)
     "source",
     default="complete-journey",
     show_default=True,
-    help=f"Data set: {', '.join(SOURCES)}.",
+    help=f"Data set: {HELP}.",
 )
 @click.option("--path", type=click.Path(path_type=Path), help="The data set's directory, or its TOML.")
 @click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")

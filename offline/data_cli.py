@@ -21,13 +21,13 @@ from infra.telemetry import configure_logging
 from offline.day_files import Progress
 from offline.event_log import EventLog, import_data, log_directory
 from offline.sources.base import Example
-from offline.sources.registry import SOURCES, open_source
+from offline.sources.registry import HELP, open_source
 from offline.validate import Validation, validate_data
 from offline.validate_log import validate_log
 from offline.world.cli import synthesize
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {', '.join(SOURCES)}.")
+DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {HELP}.")
 PATH = click.option("--path", type=click.Path(path_type=Path), help="The source's directory, or its TOML.")
 LOG = click.option("--log", "log_path", type=click.Path(path_type=Path), help="Directory of an event log.")
 DEFAULT_SOURCE = "complete-journey"

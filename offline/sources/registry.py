@@ -10,6 +10,7 @@ from offline.sources.base import Source
 from offline.sources.complete_journey import CompleteJourney
 from offline.sources.hm import HM
 from offline.sources.mapping import Mapping
+from offline.sources.merged import Merged
 from offline.sources.retailrocket import RetailRocket
 from offline.sources.synthetic import Synthetic
 
@@ -22,13 +23,34 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
 }
 
 
+HELP = f"{', '.join(SOURCES)}; or several joined by +, each in its own folder of --path"
+
+
 def open_source(name: str, path: Path | None = None) -> Source:
-    """The source `name` reading from `path`.
+    """The source `name` reading from `path`; for names joined by + each reads from the folder of its name.
 
     Raises:
         ConfigurationError: unknown name, a path that is needed and missing, a package not installed.
         DataError: a file is missing.
     """
-    if name not in SOURCES:
-        raise ConfigurationError(f"no data source {name!r}; allowed: {', '.join(SOURCES)}")
-    return SOURCES[name](path)
+    names = name.split("+")
+    for part in names:
+        if part not in SOURCES:
+            raise ConfigurationError(f"no data source {part!r}; allowed: {', '.join(SOURCES)}, or several joined by +")
+    if len(names) == 1:
+        return SOURCES[name](path)
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{name} names a source twice; a source can be in a merged catalogue once")
+    return Merged({part: _open_part(part, path) for part in names})
+
+
+def _open_part(name: str, path: Path | None) -> Source:
+    folder = path / name if path is not None else None
+    # A source that needs no path may do without its folder.
+    if folder is not None and folder.exists():
+        return SOURCES[name](folder)
+    try:
+        return SOURCES[name](None)
+    except ConfigurationError as error:
+        where = f"{folder} does not exist" if folder else f"give --path DIR with a folder {name} in it"
+        raise ConfigurationError(f"{where}: {error}") from error
