@@ -1,44 +1,62 @@
-"""Judge a bundle on a global time cut: every strategy answers through the real pipeline, with the states of the cut.
+"""Judge a bundle on a global time cut: every contender answers through the real pipeline, with the states of the cut.
 
-Full catalogue, cold customers kept. Customers who bought nothing in the window are left out, as in Kaggle's MAP@12.
+Full catalogue, cold customers and cold articles kept and reported apart too. Customers who bought nothing in the
+window are left out, as in Kaggle's MAP@12.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from infra.clock import ManualClock
 from infra.errors import GateError
-from offline.metrics import average_precision, hit_rate, ndcg, recall
+from offline import metrics as measure
+from offline.build_statistics import item_column
+from offline.contenders import Contender, K, ablation_name, ask, contenders, peer_name, shown
+from offline.example_customers import example_customers
+from offline.metrics import Ints
 from offline.progress import Step
+from offline.scoreboard import Scoreboard, over_random, score
+from offline.segments import activity, segments
+from offline.source_report import judge_candidates
+from offline.truth import Truth
 from serving.index import VectorIndex, exact_search
-from serving.messages import RecommendationRequest
-from serving.pipeline import Pipeline
+from serving.items import ItemTable
+from serving.ranking import Ranker
 from serving.runtime import Runtime
-from streams.events import from_micros
+from streams.events import PURCHASE
 from streams.histories import Histories
-from streams.store import StoredCustomer
 
-K = 100
-BASELINES = ("popular", "repurchase", "two_tower")
-CHUNK = 128
-RESAMPLES = 1_000
+STALE_DAYS = (1, 7)
+DAY = 86_400_000_000  # microseconds
+UNRANKED = "full, ranker off"
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """metrics: strategy -> name -> mean over customers · interval: 95% bootstrap interval of MAP@12(full) minus
-    MAP@12(best baseline), paired by customer · coverage etc. are in the report."""
+    """metrics: contender -> name -> mean over customers · best_baseline: by MAP@12 · interval: 95% bootstrap interval
+    of MAP@12(full) minus MAP@12(best baseline), paired by customer · details: everything else the report shows."""
 
     customers: int
     cold_customers: int
     metrics: dict[str, dict[str, float]]
     best_baseline: str
     interval: tuple[float, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "customers": self.customers,
+            "cold_customers": self.cold_customers,
+            "metrics": self.metrics,
+            "best_baseline": self.best_baseline,
+            "map@12_gain_interval_95": list(self.interval),
+            **self.details,
+        }
 
 
 def evaluate(
@@ -49,63 +67,125 @@ def evaluate(
     progress: Step,
     *,
     seed: int,
+    ranker: str = "mmoe",
+    peers: Mapping[str, Ranker] | None = None,
 ) -> Evaluation:
-    """Score `full` and the BASELINES on what was bought after the cut.
+    """Score `full`, every other strategy, the peer rankers and the ablations on what was bought after the cut.
 
     Args:
         histories: states are taken strictly before `cut` (microseconds).
         truth: customer_id -> item_idx bought in the window.
+        ranker: name of the runtime's own ranker.
+        peers: rankers to judge beside it, by name.
     """
-    if not truth:
+    facts = Truth.of(truth, len(runtime.items))
+    if not len(facts):
         raise GateError("nobody bought anything in the evaluation window; choose an earlier --until")
-    customers = sorted(truth)
-    states = [histories.state(customer, cut) for customer in customers]
-    pipeline = Pipeline(runtime, ManualClock(from_micros(cut)))
-    per_customer: dict[str, npt.NDArray[np.float64]] = {}
-    metrics: dict[str, dict[str, float]] = {}
-    for strategy in ("full", *BASELINES):
-        rows = []
-        shown: set[str] = set()
-        for first in range(0, len(customers), CHUNK):
-            part = range(first, min(first + CHUNK, len(customers)))
-            requests = [
-                RecommendationRequest(request_id=str(n), customer_id=customers[n], k=K, strategy=strategy) for n in part
-            ]
-            stored = [None if (s := states[n]) is None else StoredCustomer(s, 0, None, None) for n in part]
-            for n, answer in zip(part, pipeline.recommend(requests, stored), strict=True):
-                ids = [item.article_id for item in answer.items]
-                shown.update(ids[:12])
-                rows.append(_score(ids, truth[customers[n]], runtime.items.index))
-            progress.advance(len(part))
-        table = np.array(rows)
-        per_customer[strategy] = table[:, 0]
-        metrics[strategy] = dict(zip(NAMES, np.round(table.mean(axis=0), 5).tolist(), strict=True))
-        metrics[strategy]["coverage@12"] = round(len(shown) / len(runtime.items), 5)
-    best = max(BASELINES, key=lambda name: metrics[name]["map@12"])
+    asked = ask(runtime, histories, facts.customers, cut)
+    everyone = contenders(runtime, cut, peers or {})
+    full = everyone[0]
+    stale = [days for days in STALE_DAYS if len(histories) and histories.occurred_at.min() < cut - days * DAY]
+    progress.expect(len(asked.first) * (len(everyone) + 1) + len(facts) * len(stale))
+    lists = {c.name: rows for c in everyone if (rows := shown(c, asked, progress)) is not None}
+    candidates = judge_candidates(full, asked, facts, progress)
+    lists[UNRANKED] = candidates.unranked
+    baselines = [c.name for c in everyone if c.baseline and c.name in lists]
+    board = Scoreboard({name: score(rows, facts) for name, rows in lists.items()}, baselines, seed)
+    buyers, shoppers = buyers_before(histories, runtime.items, cut)
+    best = board.best_baseline("map@12")
+    headline = board.headline()
+    metrics = board.means()
+    for name, rows in lists.items():
+        metrics[name] |= _variety(rows[:, :12], runtime.items, (buyers + 1) / (shoppers + 1))
+    masks = segments(*activity(histories, facts.customers, cut))
+    against = list(dict.fromkeys(["popular", best, board.best_baseline("recall@100")]))
+    without = [name for s in runtime.catalog.sources if (name := ablation_name(s.name)) in lists]
+    details = {
+        "headline": headline,
+        "comparisons": board.compare("full", baselines),
+        "segments": [board.segment(name, mask, against) for name, mask in masks.items()],
+        "cold_articles": _cold_articles(lists, facts, buyers == 0, seed),
+        "sources": candidates.report(facts),
+        "candidates": candidates.summary(facts),
+        "ablations": board.compare("full", [*without, UNRANKED]),
+        "rankers": {"serving": ranker, "peers": board.compare("full", [peer_name(name) for name in peers or {}])},
+        "staleness": _staleness(board, full, histories, facts, (cut, stale), progress),
+        "calibration": candidates.calibration(),
+        "examples": example_customers(full, asked, facts, cut, masks, seed),
+    }
     return Evaluation(
-        customers=len(customers),
-        cold_customers=sum(state is None for state in states),
+        customers=len(facts),
+        cold_customers=sum(state is None for state in asked.stored),
         metrics=metrics,
         best_baseline=best,
-        interval=bootstrap_interval(per_customer["full"] - per_customer[best], seed),
+        interval=headline[0]["difference_interval"],
+        details=details,
     )
 
 
-NAMES = ("map@12", "recall@100", "ndcg@12", "hr@12")
+def _variety(shown: Ints, items: ItemTable, share: npt.NDArray[np.float64]) -> dict[str, float]:
+    """What the shop shows as a whole, and how surprising and mixed its lists are; empty lists count for nothing."""
+    kind = items.codes["category"]
+    values = {
+        "coverage@12": measure.coverage(shown, len(items)),
+        "gini@12": measure.gini(shown, len(items)),
+        "novelty@12": _mean(measure.novelty(shown, share)),
+        "diversity@12": _mean(measure.diversity(shown, kind)),
+    }
+    return {name: round(value, 5) for name, value in values.items()}
 
 
-def _score(ids: Sequence[str], bought: Mapping[int, float], index: Mapping[str, int]) -> tuple[float, ...]:
-    hits = np.array([index[article] in bought for article in ids], np.bool_)
-    n = len(bought)
-    return average_precision(hits, n), recall(hits, n, K), ndcg(hits, n, 12), hit_rate(hits, 12)
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else 0.0
 
 
-def bootstrap_interval(differences: npt.NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """95% percentile interval of the mean, customers drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    means = [rng.choice(differences, len(differences)).mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return round(float(low), 5), round(float(high), 5)
+def buyers_before(histories: Histories, items: ItemTable, cut: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Distinct customers who bought each article before `cut`, int64[n_items], and how many bought anything."""
+    column = item_column(histories, items)
+    use = (histories.occurred_at < cut) & (histories.types == PURCHASE) & (column >= 0)
+    pairs = np.unique(histories.customer_rows[use] * len(items) + column[use])
+    return np.bincount(pairs % len(items), minlength=len(items)), len(np.unique(pairs // len(items)))
+
+
+def _cold_articles(lists: Mapping[str, Ints], facts: Truth, cold: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:
+    """Recall@100 of each contender over the articles that nobody had bought before the cut, from the same lists over
+    the full catalogue, against K articles drawn at random."""
+    bought, rows = facts.of_articles(cold)
+    expected = min(K, facts.n_items) / facts.n_items
+    found = {"articles": int(cold.sum()), "customers": len(bought), "purchases": len(bought.keys)}
+    if not len(bought):
+        return found
+    return found | {
+        "random": round(expected, 6),
+        "contenders": {
+            name: over_random(measure.recall(bought.hits(shown[rows]), bought.relevant, K), expected, seed)
+            for name, shown in lists.items()
+        },
+    }
+
+
+def _staleness(
+    board: Scoreboard,
+    full: Contender,
+    histories: Histories,
+    facts: Truth,
+    when: tuple[int, list[int]],
+    progress: Step,
+) -> list[dict[str, Any]]:
+    """`full` with the state of the cut over `full` with the state of some days before it; the question, the bundle and
+    the time of the question stay."""
+    cut, stale = when
+    rows = []
+    for days in stale:
+        asked = ask(full.pipeline.runtime, histories, facts.customers, cut - days * DAY)
+        old = shown(full, asked, progress)
+        if old is None:
+            continue
+        both = {"full": board.scores["full"], "stale": score(old, facts)}
+        compared = Scoreboard(both, ["stale"], board.seed).compare("full", ["stale"])
+        rows += [{"days": days, **row} for row in compared]
+    return rows
 
 
 def index_recall(index: VectorIndex, vectors: npt.NDArray[np.float32], queries: npt.NDArray[np.float32]) -> float:

@@ -29,6 +29,12 @@ class Step:
         self._said = time.monotonic()
         self._task = bar.add_task(name, total=total) if bar else None
 
+    def expect(self, total: int) -> None:
+        """Say how long the step is, where that is known only on the way."""
+        self._total = total
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
         if self._bar is not None and self._task is not None:

@@ -131,14 +131,7 @@ class OfflineRun:
         staged, facts = self._stage(histories, items_table, items, segments, learned)
         evaluation = self._timed("evaluate", lambda: self._evaluate(staged, histories, items))
         decisions = gates(evaluation.metrics, facts["index_recall"])
-        report = facts | {
-            "customers": evaluation.customers,
-            "cold_customers": evaluation.cold_customers,
-            "metrics": evaluation.metrics,
-            "best_baseline": evaluation.best_baseline,
-            "map@12_gain_interval_95": list(evaluation.interval),
-            "gates": [asdict(gate) for gate in decisions],
-        }
+        report = facts | evaluation.report() | {"gates": [asdict(gate) for gate in decisions]}
         (staged / "report.json").write_text(json.dumps(report, indent=2))
         self._manifest(staged, items, histories, evaluation)
         open_runtime(open_bundle(staged))
@@ -298,7 +291,7 @@ class OfflineRun:
         runtime = load_runtime(open_bundle(staged))
         later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
         truth = purchases_between(later, items, self.cut, self.cut + self.horizon)
-        with step("evaluate", 4 * len(truth)) as progress:
+        with step("evaluate", len(truth)) as progress:
             evaluation = evaluate(runtime, histories, truth, self.cut, progress, seed=self.config.seed)
         some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
         states = [histories.state(customer, self.cut) for customer in some]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from infra.errors import GateError
-from offline.evaluate import BASELINES, Evaluation, bootstrap_interval, evaluate, index_recall
+from offline.contenders import Contender, ask, contenders, shown
+from offline.evaluate import UNRANKED, Evaluation, buyers_before, evaluate, index_recall
 from offline.histories import load_histories
 from offline.progress import Step
 from serving.index import VectorIndex
+from serving.ranking import Ranker
+from serving.retrieval.candidates import Floats
 from streams.events import to_micros
+from tests.offline.toy_log import CUT_US, bought, histories_of, items_of, viewed
 from tests.support.tiny import article_number, customer_id
 from tests.support.tiny_fixture import Tiny
 
@@ -32,13 +38,17 @@ def test_a_cold_customer_is_judged_by_the_popular_list(tiny: Tiny) -> None:
     found = judge(tiny, {"nobody-knows": {fourth: 1.0}})
     assert (found.customers, found.cold_customers) == (1, 1)
     for strategy in ("full", "popular"):
-        assert found.metrics[strategy] == {
+        expected = {
             "map@12": 0.25,
             "recall@100": 1.0,
             "ndcg@12": round(1 / np.log2(5), 5),
             "hr@12": 1.0,
+            "recall@12": 1.0,
+            "precision@12": round(1 / 12, 5),
             "coverage@12": round(12 / 13, 5),
+            "gini@12": round(1 - 12 / 13, 5),  # twelve of thirteen are shown once
         }
+        assert {name: found.metrics[strategy][name] for name in expected} == expected
 
 
 def test_metrics_are_means_over_customers_who_bought(tiny: Tiny) -> None:
@@ -49,8 +59,9 @@ def test_metrics_are_means_over_customers_who_bought(tiny: Tiny) -> None:
     assert both.metrics["repurchase"]["ndcg@12"] < 1.0
     expected = (1.0 + judge(tiny, {customer_id(2): {staple: 9.5, never: 1.0}}).metrics["repurchase"]["map@12"]) / 2
     assert both.metrics["repurchase"]["map@12"] == pytest.approx(expected, abs=1e-5)
-    assert set(both.metrics) == {"full", *BASELINES}
-    assert both.best_baseline in BASELINES
+    sources = [source.name for source in tiny.runtime.catalog.sources]
+    assert {"full", UNRANKED, *sources, *(f"full without {name}" for name in sources)} <= set(both.metrics)
+    assert both.best_baseline in sources
     assert both.cold_customers == 0
 
 
@@ -62,25 +73,13 @@ def test_states_end_at_the_cut(tiny: Tiny) -> None:
         tiny.runtime, load_histories(tiny.log, cut), truth, to_micros(cut), Step("evaluate", 1, None), seed=1
     )
     seeing = judge(tiny, truth)
-    assert (seeing.metrics, seeing.interval) == (blind.metrics, blind.interval)
+    assert json.dumps(seeing.report()) == json.dumps(blind.report())
     assert tiny.log.span[1] > cut
 
 
 def test_nobody_to_judge_by_is_an_error(tiny: Tiny) -> None:
     with pytest.raises(GateError, match="nobody bought anything in the evaluation window; choose an earlier --until"):
         judge(tiny, {})
-
-
-def test_the_interval_holds_the_mean_and_narrows_with_customers() -> None:
-    rng = np.random.default_rng(1)
-    few, many = rng.normal(0.5, 1, 50), rng.normal(0.5, 1, 5_000)
-    for sample in (few, many):
-        low, high = bootstrap_interval(sample, seed=1)
-        assert low < sample.mean() < high
-        half = 1.96 * sample.std() / np.sqrt(len(sample))
-        assert (high - low) / 2 == pytest.approx(half, rel=0.15)
-    assert bootstrap_interval(few, seed=1) == bootstrap_interval(few, seed=1)
-    assert bootstrap_interval(np.full(10, 0.25), seed=1) == (0.25, 0.25)
 
 
 def unit(n: int, seed: int) -> np.ndarray:
@@ -95,3 +94,110 @@ def test_index_recall_is_the_share_of_the_true_neighbours_found() -> None:
     half = vectors.copy()
     half[200:] = -vectors[200:]  # an index of other vectors finds other neighbours
     assert index_recall(VectorIndex.build(half), vectors, queries) < 0.7
+
+
+def test_a_peer_ranker_answers_with_the_same_candidates(tiny: Tiny) -> None:
+    """A peer that turns the order round finds as much in all and puts the best last."""
+
+    class Reversed(Ranker):
+        def __init__(self) -> None: ...
+
+        def score(self, features: Floats) -> Floats:
+            return -tiny.runtime.ranker.score(features)
+
+    cut = to_micros(tiny.bundle.manifest.trained_through)
+    truth: Truth = {customer_id(n): {item(tiny, "shoe" if n % 2 else "top", 0): 9.5} for n in range(8)}
+    found = evaluate(
+        tiny.runtime,
+        load_histories(tiny.log),
+        truth,
+        cut,
+        Step("evaluate", 1, None),
+        seed=1,
+        ranker="mmoe",
+        peers={"upside-down": Reversed()},
+    )
+    peer = found.metrics["full, upside-down ranking"]
+    assert peer["recall@100"] == found.metrics["full"]["recall@100"] == 1.0
+    assert peer["map@12"] < 0.5 < found.metrics["full"]["map@12"]
+    rankers = found.details["rankers"]
+    assert rankers["serving"] == "mmoe"
+    assert {(row["baseline"], row["metric"], row["verdict"]) for row in rankers["peers"]} == {
+        ("full, upside-down ranking", "map@12", "better"),
+        ("full, upside-down ranking", "recall@100", "undecided"),
+    }
+
+
+def test_customers_nobody_knows_are_asked_for_once_a_segment(tiny: Tiny) -> None:
+    cut = to_micros(tiny.bundle.manifest.trained_through)
+    histories = load_histories(tiny.log)
+    strangers = [f"stranger-{n}" for n in range(5)]
+    asked = ask(tiny.runtime, histories, [customer_id(3), *strangers], cut)
+    assert len(asked.first) == 2
+    everyone = contenders(tiny.runtime, cut, {})
+    rows = shown(everyone[0], asked, Step("evaluate", 1, None))
+    assert rows is not None
+    alone = ask(tiny.runtime, histories, strangers[4:], cut)
+    one = shown(everyone[0], alone, Step("evaluate", 1, None))
+    assert one is not None
+    np.testing.assert_array_equal(rows[5], one[0])
+    assert (rows[1:] == rows[5]).all()
+    assert (rows[0] != rows[5]).any()
+
+
+def test_a_strategy_that_the_bundle_does_not_serve_is_left_out(tiny: Tiny) -> None:
+    cut = to_micros(tiny.bundle.manifest.trained_through)
+    asked = ask(tiny.runtime, load_histories(tiny.log), [customer_id(3)], cut)
+    full = contenders(tiny.runtime, cut, {})[0]
+    assert shown(Contender("?", full.pipeline, "?", baseline=True), asked, Step("evaluate", 1, None)) is None
+    with pytest.raises(
+        GateError, match=r"\? did not answer for customer-03: column strategy: strategy '\?'; allowed: full"
+    ):
+        shown(Contender("?", full.pipeline, "?"), asked, Step("evaluate", 1, None))
+
+
+def test_sources_are_judged_by_what_they_and_only_they_find(tiny: Tiny) -> None:
+    """An odd customer bought its staple again, and a hat that nobody has bought before."""
+    staple, hat = item(tiny, "shoe", 0), item(tiny, "hat", 0)
+    found = judge(tiny, {customer_id(3): {staple: 9.5, hat: 1.0}})
+    rows = {row["source"]: row for row in found.details["sources"]}
+    assert rows["repurchase"]["recall"] == 0.5
+    assert rows["repurchase"]["lift"] == 0.0  # the others find the staple too
+    for row in rows.values():
+        assert row["recall_without"] + row["lift"] == pytest.approx(found.details["candidates"]["recall"])
+        assert 0 <= row["only_share"] <= 1
+    cold = found.details["cold_articles"]
+    assert (cold["articles"], cold["customers"], cold["purchases"]) == (1, 1, 1)
+    assert cold["random"] == 1.0  # a list of 100 from a shop of 13
+    assert cold["contenders"]["popular"]["recall@100"] == 1.0  # lists are filled up with all there is
+
+
+def test_segments_and_staleness_are_told_apart(tiny: Tiny) -> None:
+    truth: Truth = {"nobody-knows": {item(tiny, "top", 0): 1.0}, customer_id(1): {item(tiny, "shoe", 0): 9.5}}
+    found = judge(tiny, truth)
+    sizes = {row["segment"]: row["customers"] for row in found.details["segments"]}
+    assert sizes["no event"] == sizes["at most one event"] == sizes["10-99 events"] == 1
+    cold = next(row for row in found.details["segments"] if row["segment"] == "no event")
+    over = {(row["baseline"], row["metric"]): row for row in cold["full_over"]}
+    assert over["popular", "recall@100"]["ratio"] == 1.0
+    assert {row["days"] for row in found.details["staleness"]} == {1, 7}
+    assert [len(e["recommended"]) for e in found.details["examples"]] == [12, 12]
+    told = next(e for e in found.details["examples"] if e["customer"] == customer_id(1))
+    assert [h["days_ago"] for h in told["history"]] == sorted(h["days_ago"] for h in told["history"])
+    assert sum(r["bought"] for r in told["recommended"]) == 1
+    assert found.details["calibration"]["predictions"] > 0
+
+
+def test_buyers_are_counted_before_the_cut_and_once_each() -> None:
+    histories = histories_of(
+        [
+            bought(1, "ann", "tea"),
+            bought(2, "ann", "tea"),
+            bought(3, "bea", "tea"),
+            viewed(3, "cleo", "milk"),
+            bought(-1, "cleo", "milk"),
+            bought(2, "cleo", "gone"),
+        ]
+    )
+    buyers, shoppers = buyers_before(histories, items_of("tea", "milk"), CUT_US)
+    assert (buyers.tolist(), shoppers) == ([2, 0], 2)

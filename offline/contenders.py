@@ -1,0 +1,138 @@
+"""Who is compared, and what each of them shows: rows of the catalogue for every customer, through the real pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.clock import ManualClock
+from infra.errors import GateError
+from offline.progress import Step
+from serving.messages import STRATEGIES, RecommendationRequest
+from serving.pipeline import Pipeline
+from serving.ranking import Ranker
+from serving.runtime import Runtime
+from streams.events import from_micros
+from streams.histories import Histories
+from streams.store import StoredCustomer
+
+Ints = npt.NDArray[np.int64]
+
+K = 100
+CHUNK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Customers and what is known of them at one moment.
+
+    `first`: int64[m], one of each lot of customers that must be answered alike; `lot`: int64[n] each customer's lot.
+    Of two customers without a state the pipeline knows nothing but the segment, and in fashion most buyers are such.
+    """
+
+    customers: Sequence[str]
+    stored: Sequence[StoredCustomer | None]
+    first: Ints
+    lot: Ints
+
+    def requests(
+        self, strategy: str, k: int
+    ) -> Iterator[tuple[list[RecommendationRequest], list[StoredCustomer | None]]]:
+        """One request a lot, in chunks."""
+        for start in range(0, len(self.first), CHUNK):
+            rows = self.first[start : start + CHUNK].tolist()
+            names = [self.customers[row] for row in rows]
+            yield (
+                [RecommendationRequest(request_id=n, customer_id=n, k=k, strategy=strategy) for n in names],
+                [self.stored[row] for row in rows],
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A pipeline and the strategy it is asked for. Only a `baseline` can be the best baseline."""
+
+    name: str
+    pipeline: Pipeline
+    strategy: str
+    baseline: bool = False
+
+
+def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment: int) -> Asked:
+    """What is known of the customers strictly before `moment` (microseconds), encoded once for all contenders, as the
+    live worker stores it."""
+    states = [histories.state(customer, moment) for customer in customers]
+    known = [row for row, state in enumerate(states) if state is not None]
+    stored: list[StoredCustomer | None] = [None] * len(states)
+    for start in range(0, len(known), CHUNK):
+        rows = known[start : start + CHUNK]
+        part = [state for row in rows if (state := states[row]) is not None]
+        for row, state, vector in zip(rows, part, runtime.encoder.encode(part), strict=True):
+            stored[row] = StoredCustomer(state, space=runtime.encoder.space, embedding=vector)
+    lots: dict[str | int | None, int] = {}
+    lot = np.empty(len(customers), np.int64)
+    first: list[int] = []
+    for row, customer in enumerate(customers):
+        key = row if stored[row] is not None else runtime.catalog.segments.get(customer)
+        if key not in lots:
+            lots[key] = len(first)
+            first.append(row)
+        lot[row] = lots[key]
+    return Asked(customers, stored, np.array(first, np.int64), lot)
+
+
+def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker]) -> list[Contender]:
+    """`full`; every other strategy; `full` by each peer ranker; `full` without each of its sources.
+
+    Args:
+        peers: rankers trained beside the one that serves, by name.
+    """
+    clock = ManualClock(from_micros(cut))
+    pipeline = Pipeline(runtime, clock)
+    found = [Contender("full", pipeline, "full")]
+    found += [Contender(name, pipeline, name, baseline=True) for name in STRATEGIES if name != "full"]
+    found += [
+        Contender(peer_name(name), Pipeline(replace(runtime, ranker=ranker), clock), "full")
+        for name, ranker in peers.items()
+    ]
+    found += [
+        Contender(ablation_name(source.name), Pipeline(runtime, clock, without=(source.name,)), "full")
+        for source in runtime.catalog.sources
+    ]
+    return found
+
+
+def peer_name(ranker: str) -> str:
+    return f"full, {ranker} ranking"
+
+
+def ablation_name(source: str) -> str:
+    return f"full without {source}"
+
+
+def shown(contender: Contender, asked: Asked, progress: Step) -> Ints | None:
+    """int64[n, K] rows, best first, -1 where a list has ended; None for a strategy that this bundle does not serve.
+
+    Raises:
+        GateError: the pipeline refuses some of the requests, or answers with less than it has.
+    """
+    index = contender.pipeline.runtime.items.index
+    lists = np.full((len(asked.first), K), -1, np.int64)
+    place = 0
+    for requests, stored in asked.requests(contender.strategy, K):
+        for answer in contender.pipeline.recommend(requests, stored):
+            if answer.error is not None:
+                if contender.baseline and answer.error.code == "invalid_request":
+                    return None
+                raise GateError(f"{contender.name} did not answer for {answer.customer_id}: {answer.error.message}")
+            if answer.degraded:
+                raise GateError(
+                    f"{contender.name} is not itself for {answer.customer_id}: {', '.join(answer.degraded)}"
+                )
+            lists[place, : len(answer.items)] = [index[item.article_id] for item in answer.items]
+            place += 1
+        progress.advance(len(requests), contender.name)
+    return lists[asked.lot]

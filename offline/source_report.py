@@ -1,0 +1,144 @@
+"""What each candidate source is worth, and what the ranker makes of the candidates: judged before any list is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offline.contenders import Asked, Contender, K
+from offline.progress import Step
+from offline.reliability import reliability
+from offline.truth import Truth
+from serving.pipeline import retrieval_order
+from serving.reranking import order
+from serving.retrieval.candidates import UNRANKED, CandidateSet
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """hits: how many of each customer's purchases each source found, float64[n, S]; without: the union of all other
+    sources, float64[n, S]; only: float64[n, S] found by that source alone; union: float64[n] ·
+    found: float64[n, S] candidates by source · size: float64[n] candidates in all ·
+    unranked: int64[n, K] the lists in retrieval order, -1 where they have ended ·
+    probability: float32[.] the ranker's word on every candidate · happened: bool[.] whether it was bought."""
+
+    sources: tuple[str, ...]
+    hits: Floats
+    without: Floats
+    only: Floats
+    union: Floats
+    found: Floats
+    size: Floats
+    unranked: Ints
+    probability: npt.NDArray[np.float32]
+    happened: npt.NDArray[np.bool_]
+
+    def report(self, truth: Truth) -> list[dict[str, Any]]:
+        """A row a source. recall: mean over customers of the share of purchases that it finds at its depth ·
+        lift: recall of the union less that of the union without it · only_share: of all purchases found, the part
+        that no other source finds."""
+        relevant = truth.relevant
+        recall_of_union = float((self.union / relevant).mean())
+        total = max(self.union.sum(), 1.0)
+        rows = []
+        for s, name in enumerate(self.sources):
+            others = float((self.without[:, s] / relevant).mean())
+            rows.append(
+                {
+                    "source": name,
+                    "candidates": round(float(self.found[:, s].mean()), 1),
+                    "recall": round(float((self.hits[:, s] / relevant).mean()), 5),
+                    "recall_without": round(others, 5),
+                    "lift": round(recall_of_union - others, 5),
+                    "only_share": round(float(self.only[:, s].sum() / total), 5),
+                }
+            )
+        return rows
+
+    def summary(self, truth: Truth) -> dict[str, float]:
+        """Recall of all sources together, and how many candidates a customer has."""
+        return {
+            "recall": round(float((self.union / truth.relevant).mean()), 5),
+            "candidates": round(float(self.size.mean()), 1),
+        }
+
+    def calibration(self) -> dict[str, Any]:
+        """How true the ranker's purchase probabilities are over all candidates."""
+        return reliability(self.probability.astype(np.float64), self.happened.astype(np.float64))
+
+
+@dataclass
+class _Rows:
+    """Counts of one lot, appended lot by lot."""
+
+    hits: list[Floats] = field(default_factory=list)
+    without: list[Floats] = field(default_factory=list)
+    only: list[Floats] = field(default_factory=list)
+    found: list[Floats] = field(default_factory=list)
+    union: list[float] = field(default_factory=list)
+
+    def add(self, ranks: npt.NDArray[np.float32], bought: npt.NDArray[np.bool_]) -> None:
+        by = ranks < UNRANKED
+        mine = by[bought]
+        self.found.append(by.sum(axis=0).astype(np.float64))
+        self.hits.append(mine.sum(axis=0).astype(np.float64))
+        alone = mine & (mine.sum(axis=1, keepdims=True) == 1)
+        self.only.append(alone.sum(axis=0).astype(np.float64))
+        self.union.append(float(len(mine)))
+        self.without.append(len(mine) - self.only[-1])
+
+
+def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step) -> Candidates:
+    """Ask `full` for its candidates, before filters and ranking.
+
+    A lot of customers without a past has one list of candidates but a truth each.
+    """
+    catalog, ranker = full.pipeline.runtime.catalog, full.pipeline.runtime.ranker
+    members = np.split(np.argsort(asked.lot, kind="stable"), np.cumsum(np.bincount(asked.lot))[:-1])
+    rows = _Rows()
+    at: list[int] = []
+    size: list[int] = []
+    unranked = np.full((len(asked.customers), K), -1, np.int64)
+    probability: list[npt.NDArray[np.float32]] = []
+    happened: list[npt.NDArray[np.bool_]] = []
+    sources: tuple[str, ...] = ()
+    lot = 0
+    for requests, stored in asked.requests("full", K):
+        for query, found in full.pipeline.candidates(requests, stored):
+            sources = found.sources
+            best = _unranked(found, cold=not len(query.history))
+            scores = ranker.score(catalog.features.build(query, found))[:, 0]
+            for row in members[lot].tolist():
+                bought = truth.bought(row, found.item_idx)
+                rows.add(found.ranks, bought)
+                at.append(row)
+                size.append(len(found))
+                unranked[row, : len(best)] = best
+                probability.append(scores)
+                happened.append(bought)
+            lot += 1
+        progress.advance(len(requests), "candidates")
+    back = np.argsort(at)
+    return Candidates(
+        sources,
+        hits=np.stack(rows.hits)[back],
+        without=np.stack(rows.without)[back],
+        only=np.stack(rows.only)[back],
+        union=np.array(rows.union)[back],
+        found=np.stack(rows.found)[back],
+        size=np.array(size, np.float64)[back],
+        unranked=unranked,
+        probability=np.concatenate(probability),
+        happened=np.concatenate(happened),
+    )
+
+
+def _unranked(found: CandidateSet, *, cold: bool) -> Ints:
+    scores = retrieval_order(found, prefer="popular" if cold else "repurchase")
+    return np.asarray(found.item_idx[order(scores, found.item_idx, K)])
