@@ -1,38 +1,55 @@
-"""Losses, apart from the networks so that serving never carries them."""
+"""Losses of retrieval, apart from the networks so that serving never carries them."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def sampled_softmax(
     queries: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
+    candidates: Tensor,
+    rows: Tensor,
+    columns: Tensor,
     scale: Tensor,
-    positive_ids: Tensor,
-    negative_ids: Tensor,
+    *,
     log_q: Tensor | None = None,
     alpha: float = 1.0,
+    negative: Tensor | None = None,
 ) -> Tensor:
-    """Cross entropy of each query's article against in-batch and uniform negatives (Yi et al., RecSys 2019, section 4).
+    """Cross entropy of each right answer against the candidates that are no answer to the same query.
+
+    Answers to one query (a basket is a set) never push each other away: each is compared with wrong candidates only.
 
     Args:
-        queries, positives: (B, d) unit rows. negatives: (N, d) unit rows, drawn uniformly.
-        log_q: (B,) log of the share of each positive among in-batch targets, subtracted from in-batch logits (logQ
-            correction) `alpha` times; None switches it off.
+        queries: (Q, d) unit rows. candidates: (C, d) unit rows of distinct articles, among them every answer, so that
+            an article drawn as a negative can never stand against itself.
+        rows, columns: int64[T], answer t is candidate columns[t] to query rows[t].
+        scale: inverse temperature.
+        log_q: (C,) log of each candidate's chance to be among the candidates, subtracted `alpha` times (logQ
+            correction, Yi et al., RecSys 2019; for mixed negatives, Yang et al., WWW 2020); None switches it off.
+        negative: bool (C,), candidates that may stand as a wrong answer; None = all of them.
     """
-    inside = scale * queries @ positives.T
-    if log_q is not None:
-        inside = inside - alpha * log_q.unsqueeze(0)
-    outside = scale * queries @ negatives.T
-    same_inside = positive_ids.unsqueeze(0) == positive_ids.unsqueeze(1)
-    same_inside.fill_diagonal_(False)
-    same_outside = positive_ids.unsqueeze(1) == negative_ids.unsqueeze(0)
-    logits = torch.cat(
-        [inside.masked_fill(same_inside, -1e4), outside.masked_fill(same_outside, -1e4)],
-        dim=1,
-    )
-    return F.cross_entropy(logits, torch.arange(len(queries)))
+    logits = scale * queries @ candidates.T
+    if log_q is not None and alpha:
+        logits = logits - alpha * log_q
+    right = logits[rows, columns]
+    hidden = torch.zeros_like(logits, dtype=torch.bool)
+    hidden[rows, columns] = True
+    if negative is not None:
+        hidden |= ~negative
+    wrong = torch.logsumexp(logits.masked_fill(hidden, -1e4), dim=1)[rows]
+    return (torch.logaddexp(right, wrong) - right).mean()
+
+
+def inclusion_log_q(share: Tensor, targets: int, uniform: int, n_items: int) -> Tensor:
+    """Log of the chance that an article is among the candidates of a step: drawn at least once as one of `targets`
+    right answers, where it has `share` of all answers, or as one of `uniform` negatives out of `n_items`.
+
+    Args:
+        share: (n,) in [0, 1).
+    """
+    missed = targets * torch.log1p(-share) + uniform * math.log1p(-1 / n_items)
+    return torch.log(-torch.expm1(missed))

@@ -1,9 +1,10 @@
-"""Train the two-tower network on next purchases, point-in-time: each example's past ends before its basket."""
+"""Train the two-tower network on next baskets, point-in-time: the past of each question ends before its basket."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,34 +13,41 @@ import torch
 from torch import Tensor
 
 from infra.errors import DataError
-from offline.build_statistics import item_column
-from offline.losses import sampled_softmax
-from offline.models.two_tower import TwoTower, TwoTowerConfig
+from offline.losses import inclusion_log_q, sampled_softmax
+from offline.models.two_tower import QueryEncoderKind, TwoTower, TwoTowerConfig
 from offline.progress import step
+from offline.sequences import Batch, Ints, Questions, Sequences, assemble, batches, draw, questions, sequences, spans
 from offline.training import seed_everything
 from serving.items import ATTRIBUTES, ItemTable
 from streams.encoder import MICROS_A_DAY, SEQUENCE_LENGTH
-from streams.events import PURCHASE
 from streams.histories import Histories
 
-Ints = npt.NDArray[np.int64]
 N_WORDS = 20_000
 WORDS_AN_ITEM = 8
 
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """`examples` are drawn from the last `days` before the cut; `epochs` passes over them."""
+    """Each epoch draws baskets with about `examples` articles from the last `days` before the cut."""
 
     examples: int = 300_000
     epochs: int = 3
-    days: int = 182
-    batch: int = 1_024
-    negatives: int = 2_048
+    days: float = 182
+    batch: int = 1_024  # articles to predict in a step
+    negatives: int = 2_048  # uniform ones a step, beside those that others of the batch bought
+    in_batch: bool = True  # whether what others of the batch bought is a negative at all
     learning_rate: float = 2e-3
+    weight_decay: float = 0.0
     dim: int = 64
     log_q: float = 0.5
     recency_days: float = 120.0
+    id_dropout: float = 0.3
+    query_encoder: QueryEncoderKind = "pooling"
+    blocks: int = 2
+    heads: int = 2
+    dropout: float = 0.1
+    history: int = SEQUENCE_LENGTH
+    stride: int = SEQUENCE_LENGTH // 2  # a question sees at least history - stride events of its past
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,35 +91,6 @@ def item_inputs(items: ItemTable, content: npt.NDArray[np.float32] | None = None
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """Purchases of known articles by customer in time order, with the start of each one's past basket boundary.
-
-    item: int64[n] · time: int64[n] · start: int64[n] first row of the customer ·
-    basket: int64[n] first row of the basket.
-    """
-
-    item: Ints
-    time: Ints
-    start: Ints
-    basket: Ints
-
-
-def sequences(histories: Histories, items: ItemTable, cut: int) -> Sequences:
-    column = item_column(histories, items)
-    use = (column >= 0) & (histories.types == PURCHASE) & (histories.occurred_at < cut)
-    item, time, customer = column[use], histories.occurred_at[use], histories.customer_rows[use]
-    n = len(item)
-    if not n:
-        return Sequences(item, time, item, item)
-    rows = np.arange(n)
-    new_customer = np.r_[True, customer[1:] != customer[:-1]]
-    new_basket = new_customer | np.r_[True, time[1:] != time[:-1]]
-    start = np.maximum.accumulate(np.where(new_customer, rows, 0))
-    basket = np.maximum.accumulate(np.where(new_basket, rows, 0))
-    return Sequences(item, time, start, basket)
-
-
 def new_two_tower(inputs: ItemInputs, config: RetrievalConfig, seed: int) -> TwoTower:
     """An untrained network for these articles; the same seed gives the same weights."""
     seed_everything(seed)
@@ -122,6 +101,11 @@ def new_two_tower(inputs: ItemInputs, config: RetrievalConfig, seed: int) -> Two
             n_words=N_WORDS,
             content_dim=0 if inputs.content is None else inputs.content.shape[1],
             dim=config.dim,
+            id_dropout=config.id_dropout,
+            query_encoder=config.query_encoder,
+            blocks=config.blocks,
+            heads=config.heads,
+            dropout=config.dropout,
         )
     )
 
@@ -137,82 +121,95 @@ def train_two_tower(
     seed: int,
 ) -> None:
     """Train in place on purchases before `cut` (microseconds), from the weights the model has."""
+    fit(model, inputs, sequences(histories, items, cut), cut, config, seed=seed)
+
+
+def fit(
+    model: TwoTower,
+    inputs: ItemInputs,
+    data: Sequences,
+    now: int,
+    config: RetrievalConfig,
+    *,
+    seed: int,
+    enough: Callable[[int], bool] | None = None,
+) -> None:
+    """Train in place on every question of the last `config.days` before `now` (microseconds).
+
+    Args:
+        enough: called after each epoch with its number, from 1; training ends where it answers True.
+    """
     rng = seed_everything(seed)
-    data = sequences(histories, items, cut)
-    targets = _draw(data, cut, config, rng)
-    if not len(targets):
+    asked = questions(data, now - int(config.days * MICROS_A_DAY))
+    if not len(asked):
         return
-    counts = np.bincount(data.item[targets], minlength=len(items)) + 1.0
-    log_q = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+    plan = []
+    for _ in range(config.epochs):
+        drawn = draw(data, asked, config.examples, now, config.recency_days, rng)
+        plan.append(batches(data, drawn, config.history, config.stride, config.batch, rng))
+    share = torch.from_numpy(_answer_share(data, asked, now, config, len(inputs)))
     # The tables are touched sparsely, but plain Adam over 92k rows costs less here than sparse gradients would.
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    model.train()
-    batches = -(-len(targets) // config.batch) * config.epochs
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = sum(len(parts) for parts in plan)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=batches + 1, pct_start=0.1
+        optimiser, config.learning_rate, total_steps=steps + 1, pct_start=0.1
     )
-    with step("two-tower", batches) as progress:
-        for _ in range(config.epochs):
-            rng.shuffle(targets)
-            for first in range(0, len(targets), config.batch):
-                batch = targets[first : first + config.batch]
-                negatives = rng.integers(0, len(items), config.negatives)
-                loss = _batch_loss(model, inputs, data, batch, negatives, log_q, config.log_q)
+    model.train()
+    with step("two-tower", steps) as progress:
+        for number, parts in enumerate(plan, 1):
+            for part in parts:
+                negatives = rng.integers(0, len(inputs), config.negatives)
+                loss = _loss(
+                    model, inputs, assemble(data, part, config.history, config.stride), negatives, share, config
+                )
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
                 progress.advance(1, f"loss {loss.item():.3f}")
+            if enough is not None and enough(number):
+                break
+            model.train()
     model.eval()
 
 
-def _draw(data: Sequences, cut: int, config: RetrievalConfig, rng: np.random.Generator) -> Ints:
-    """Rows to predict: with a past, within `days`, recent ones more often."""
-    age = (cut - data.time) / MICROS_A_DAY
-    eligible = np.flatnonzero((age <= config.days) & (data.basket > data.start))
-    if not len(eligible):
-        return eligible
-    weight = np.exp(-age[eligible] / config.recency_days)
-    size = min(config.examples, len(eligible))
-    return rng.choice(eligible, size=size, replace=False, p=weight / weight.sum())
+def _answer_share(
+    data: Sequences, asked: Questions, now: int, config: RetrievalConfig, n_items: int
+) -> npt.NDArray[np.float32]:
+    """Each article's share of the answers that are drawn, float32[n]."""
+    _, row = spans(asked.first, asked.until)
+    row = row[data.target[row]]
+    weight = np.exp((data.time[row] - now) / MICROS_A_DAY / config.recency_days)
+    counted = np.bincount(data.item[row], weight, minlength=n_items)
+    return (counted / counted.sum()).astype(np.float32)
 
 
-def _batch_loss(
-    model: TwoTower,
-    inputs: ItemInputs,
-    data: Sequences,
-    batch: Ints,
-    negatives: Ints,
-    log_q: Tensor,
-    alpha: float,
+def _loss(
+    model: TwoTower, inputs: ItemInputs, batch: Batch, negatives: Ints, share: Tensor, config: RetrievalConfig
 ) -> Tensor:
-    past = data.basket[batch][:, None] - np.arange(SEQUENCE_LENGTH, 0, -1)
-    valid = past >= data.start[batch][:, None]
-    past = np.maximum(past, 0)
-    newest = data.time[data.basket[batch] - 1][:, None]
-    gaps = np.where(valid, np.log1p(np.maximum(newest - data.time[past], 0) / MICROS_A_DAY), 0).astype(np.float32)
-    history = np.where(valid, data.item[past], 0)
-    target = data.item[batch]
-    unique, place = np.unique(np.concatenate([history.ravel(), target, negatives]), return_inverse=True)
-    rows = torch.from_numpy(unique)
-    vectors = model.item_encoder(*inputs.rows(rows))
-    place_t = torch.from_numpy(place)
-    n_history = history.size
-    mask = torch.from_numpy(valid.astype(np.float32))
-    seen = vectors[place_t[:n_history]].view(*history.shape, -1) * mask.unsqueeze(-1)
-    queries = model.query_encoder(seen, torch.from_numpy(gaps), mask)
-    positives = vectors[place_t[n_history : n_history + len(batch)]]
-    drawn = vectors[place_t[n_history + len(batch) :]]
-    target_t = torch.from_numpy(target)
+    mask = torch.from_numpy(batch.mask)
+    seen = mask > 0
+    history = batch.item[batch.mask > 0]
+    candidates, columns = np.unique(np.concatenate([batch.answer, negatives]), return_inverse=True)
+    used, place = np.unique(np.concatenate([history, candidates]), return_inverse=True)
+    vectors = model.item_encoder(*inputs.rows(torch.from_numpy(used)))
+    places = torch.from_numpy(place)
+    events = torch.zeros(*mask.shape, vectors.shape[1])
+    events = events.masked_scatter(seen.unsqueeze(-1), vectors[places[: len(history)]])
+    every = model.query_encoder.every(events, torch.from_numpy(batch.gaps), mask)
+    n_answers = len(batch.answer)
+    uniform = torch.zeros(len(candidates), dtype=torch.bool)
+    uniform[torch.from_numpy(columns[n_answers:])] = True
+    in_batch = n_answers if config.in_batch else 0
     return sampled_softmax(
-        queries,
-        positives,
-        drawn,
+        every[torch.from_numpy(batch.window), torch.from_numpy(batch.position)],
+        vectors[places[len(history) :]],
+        torch.from_numpy(batch.question),
+        torch.from_numpy(columns[:n_answers]),
         model.scale,
-        target_t,
-        torch.from_numpy(negatives),
-        log_q[target_t],
-        alpha,
+        log_q=inclusion_log_q(share[torch.from_numpy(candidates)], in_batch, config.negatives, len(inputs)),
+        alpha=config.log_q,
+        negative=None if config.in_batch else uniform,
     )
 
 

@@ -9,14 +9,13 @@ import torch
 
 from infra.errors import DataError
 from offline.models.two_tower import TwoTower
+from offline.sequences import Sequences, sequences
 from offline.train_retrieval import (
     N_WORDS,
     RetrievalConfig,
-    Sequences,
     item_inputs,
     item_vectors,
     new_two_tower,
-    sequences,
     train_two_tower,
 )
 from tests.offline.toy_log import CUT_US, DAY, Line, bought, histories_of, items_of, viewed
@@ -43,13 +42,14 @@ FUTURE = [
 CONFIG = RetrievalConfig(examples=500, epochs=6, batch=64, negatives=8, dim=8, learning_rate=2e-2)
 
 
-def test_sequences_are_purchases_of_known_articles_by_customer_and_basket() -> None:
+def test_sequences_are_known_articles_by_customer_and_basket() -> None:
     found = sequences(histories_of(LOG), ITEMS, CUT_US)
     assert sorted(found.item[:2].tolist()) == [TEA, CUP]
-    assert found.item[2:].tolist() == [TEA, NAIL, SAW]
-    assert found.start.tolist() == [0, 0, 0, 3, 3]
-    assert found.basket.tolist() == [0, 0, 2, 3, 4]  # tea and cup are one basket: neither is the other's past
-    assert ((CUT_US - found.time) / DAY).tolist() == [9, 9, 4, 6, 2]
+    assert found.item[2:].tolist() == [TEA, NAIL, SAW, TEA]
+    assert found.start.tolist() == [0, 0, 0, 3, 3, 3]
+    assert found.basket.tolist() == [0, 0, 2, 3, 4, 5]  # tea and cup are one basket: neither is the other's past
+    assert ((CUT_US - found.time) / DAY).tolist() == [9, 9, 4, 6, 2, 1]
+    assert found.target.tolist() == [True] * 5 + [False]  # a view is past, as in a live state, and no answer
 
 
 def test_sequences_end_before_the_cut() -> None:
@@ -57,7 +57,7 @@ def test_sequences_end_before_the_cut() -> None:
         return sequences(histories_of(lines), ITEMS, CUT_US)
 
     plain, planted = seen(LOG), seen(FUTURE + LOG)
-    for name in ("item", "time", "start", "basket"):
+    for name in ("item", "time", "start", "basket", "target"):
         assert np.array_equal(getattr(plain, name), getattr(planted, name)), name
     assert len(seen([bought(0, "anna", "tea")]).item) == 0
     assert len(seen([]).item) == 0
