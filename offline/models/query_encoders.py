@@ -113,7 +113,8 @@ class Block(nn.Module):
         heard = torch.matmul(self.dropout(weights), value).transpose(1, 2).flatten(2)
         at = at + self.dropout(self.mix(heard))
         gate, up = self.gate_up(self.swiglu_norm(at)).chunk(2, dim=-1)
-        return at + self.dropout(self.down(F.silu(gate) * up))
+        moved: Tensor = at + self.dropout(self.down(F.silu(gate) * up))
+        return moved
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
