@@ -52,21 +52,19 @@ def product_data(log: EventLog, cut: datetime, days: int) -> ProductData:
 def judge(model: TwoTower, data: ProductData) -> dict[str, float]:
     """recall@100 and map@12 of the 100 articles nearest to each buyer's vector, means over all buyers."""
     vectors = item_vectors(model, data.inputs)
-    states = {c: state for c in sorted(data.truth) if (state := data.histories.state(c, data.cut)) is not None}
-    inputs = encoder_input(list(states.values()), data.items.index)
-    found = [0.0] * len(data.truth)
-    precise = [0.0] * len(data.truth)
-    for first in range(0, len(states), CHUNK):
+    customers = sorted(data.truth)
+    states = [data.histories.state(customer, data.cut) for customer in customers]
+    known = [n for n, state in enumerate(states) if state is not None]
+    inputs = encoder_input([state for state in states if state is not None], data.items.index)
+    hits = np.zeros((len(customers), min(K, len(vectors))), np.bool_)
+    for first in range(0, len(known), CHUNK):
         queries = encode(model, vectors, inputs, slice(first, first + CHUNK))
-        nearest, _ = exact_search(vectors, queries, min(K, len(vectors)))
-        for n, (customer, articles) in enumerate(
-            zip(list(states)[first : first + CHUNK], nearest, strict=True), start=first
-        ):
-            bought = data.truth[customer]
-            hits = np.isin(articles, list(bought))
-            found[n] = recall(hits, len(bought), K)
-            precise[n] = average_precision(hits, len(bought))
-    return {f"recall@{K}": round(float(np.mean(found)), 5), "map@12": round(float(np.mean(precise)), 5)}
+        nearest, _ = exact_search(vectors, queries, hits.shape[1])
+        for n, articles in zip(known[first : first + CHUNK], nearest, strict=True):
+            hits[n] = np.isin(articles, list(data.truth[customers[n]]))
+    bought = [len(data.truth[customer]) for customer in customers]
+    found, precise = recall(hits, bought, K).mean(), average_precision(hits, bought).mean()
+    return {f"recall@{K}": round(float(found), 5), "map@12": round(float(precise), 5)}
 
 
 def encode(model: TwoTower, vectors: np.ndarray, inputs: EncoderInput, part: slice) -> np.ndarray:

@@ -15,8 +15,11 @@ from click.testing import CliRunner
 from infra.errors import ConfigurationError, DataError
 from offline.bench_cli import bench
 from offline.bench_next_item import NextItemData, amazon_beauty, judge, rank_metrics, word_inputs
+from offline.bench_product import ProductData
+from offline.bench_product import judge as product_judge
 from offline.bench_retrieval import ABLATIONS, NEXT_ITEM, ablation_names, next_item
-from offline.train_retrieval import RetrievalConfig, new_two_tower
+from offline.train_retrieval import RetrievalConfig, item_inputs, new_two_tower
+from tests.offline.toy_log import CUT_US, bought, histories_of, items_of
 
 ITEMS, USERS = 60, 120
 SMALL = replace(NEXT_ITEM, dim=16, epochs=8, batch=200, negatives=20, learning_rate=2e-2, history=12, stride=12)
@@ -114,3 +117,15 @@ def test_the_command_prints_one_object_and_a_row_a_variant(tmp_path: Path) -> No
     assert [line.split()[0] for line in table.splitlines()] == ["varied", *["negatives"] * 3]
     refused = CliRunner().invoke(bench, ["retrieval", "--json"])
     assert isinstance(refused.exception, ConfigurationError)
+
+
+def test_product_judge_counts_buyers_without_a_state_as_misses() -> None:
+    lines = [bought(5, "anna", "tea"), bought(5, "bert", "saw"), bought(-1, "anna", "tea"), bought(-1, "dora", "tea")]
+    items = items_of("tea", "cup", "nail", "saw")
+    inputs = item_inputs(items)
+    truth = {"anna": {0: 1.0}, "dora": {0: 1.0}}
+    data = ProductData(histories_of(lines), items, inputs, CUT_US, truth)
+    model = new_two_tower(inputs, RetrievalConfig(dim=8), 1).eval()
+    found = product_judge(model, data)
+    assert found["recall@100"] == 0.5  # four articles: all are among a hundred, for whoever has a vector
+    assert 0 < found["map@12"] <= 0.5
