@@ -59,7 +59,7 @@ def judge(model: TwoTower, data: ProductData) -> dict[str, float]:
     hits = np.zeros((len(customers), min(K, len(vectors))), np.bool_)
     for first in range(0, len(known), CHUNK):
         queries = encode(model, vectors, inputs, slice(first, first + CHUNK))
-        nearest, _ = exact_search(vectors, queries, hits.shape[1])
+        nearest = exact_search(vectors, queries, hits.shape[1])
         for n, articles in zip(known[first : first + CHUNK], nearest, strict=True):
             hits[n] = np.isin(articles, list(data.truth[customers[n]]))
     bought = [len(data.truth[customer]) for customer in customers]
