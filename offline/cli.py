@@ -34,6 +34,9 @@ offline.add_command(data)
 @click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")
 @click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the preset's.")
+@click.option(
+    "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as HTML here."
+)
 @click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
 @JSON
 def run(
@@ -42,6 +45,7 @@ def run(
     until: str | None,
     preset: str,
     seed: int | None,
+    page: Path | None,
     activate_anyway: bool,
     as_json: bool,
 ) -> None:
@@ -50,9 +54,12 @@ def run(
 
     from infra.registry import Registry
     from offline.event_log import import_data, log_directory
+    from offline.report import check_page, run_facts, write_report
     from offline.run import PRESETS, OfflineRun, limit_threads, say
     from offline.window import choose_window, parse_day
 
+    if page is not None:
+        check_page(page)
     settings = load_settings()
     limit_threads(2)
     log = import_data(source, path, log_directory(settings.data_dir, source))
@@ -62,6 +69,8 @@ def run(
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock))
     result = job.execute(Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway)
+    if page is not None:
+        write_report(page, result.report | run_facts() | {"bundle_id": result.bundle_id})
     if as_json:
         summary = {
             "bundle_id": result.bundle_id,

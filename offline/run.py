@@ -40,6 +40,7 @@ from offline.histories import load_histories
 from offline.models.mmoe import MMOE
 from offline.models.two_tower import TwoTower
 from offline.progress import step
+from offline.report import write_report
 from offline.train_ranking import RankingConfig, gate_entropy, network_config, train_mmoe
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.weights import load_examples, load_weights, save_examples, save_weights
@@ -132,7 +133,9 @@ class OfflineRun:
         evaluation = self._timed("evaluate", lambda: self._evaluate(staged, histories, items))
         decisions = gates(evaluation.metrics, facts["index_recall"])
         report = facts | evaluation.report() | {"gates": [asdict(gate) for gate in decisions]}
+        report |= {"source": self.log.manifest.source, "data": self.log.content_hash, "code_revision": code_revision()}
         (staged / "report.json").write_text(json.dumps(report, indent=2))
+        write_report(staged / "report.html", report)
         self._manifest(staged, items, histories, evaluation)
         open_runtime(open_bundle(staged))
         bundle_id = registry.publish(staged)

@@ -238,10 +238,13 @@ def test_a_bundle_below_repurchase_is_published_but_does_not_serve(
 def test_the_command_prints_one_json_object_with_metrics_gates_and_seconds(
     tiny: Tiny, tmp_path: Path, command: Callable[..., Result]
 ) -> None:
-    done = command("--json")
+    page = tmp_path / "page.html"
+    done = command("--json", "--report", str(page))
     assert done.exit_code in (0, 1), done.stderr
     (line,) = done.stdout.splitlines()
     said = json.loads(line)
+    assert f"{said['metrics']['full']['map@12']:.4f}" in page.read_text()
+    assert said["bundle_id"] in page.read_text()
     assert said["metrics"] == tiny.bundle.manifest.metrics
     assert set(said["metrics"]) > {"full", "popular", "repurchase", "two_tower", "full without popular"}
     assert said["activated"] == all(gate["passed"] for gate in said["gates"]) == (done.exit_code == 0)
@@ -249,7 +252,7 @@ def test_the_command_prints_one_json_object_with_metrics_gates_and_seconds(
     assert said["channel"] == "production"
     assert (said["cut"], said["horizon_days"], said["customers"]) == ("2020-07-20T00:00:00+00:00", 7, 24)
     assert "cut 2020-07-20" in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "registry", "shop"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "page.html", "registry", "shop"]
 
 
 @pytest.mark.parametrize(
@@ -257,9 +260,10 @@ def test_the_command_prints_one_json_object_with_metrics_gates_and_seconds(
     [
         (("--until", "2020-06-01"), 2, "leaves no history"),
         (("--until", "soon"), 2, "'soon' is not a date"),
+        (("--report", "nowhere/page.html"), 2, "--report nowhere/page.html: there is no directory nowhere"),
     ],
 )
-def test_a_wrong_until_is_refused_before_anything_is_trained(
+def test_a_wrong_option_is_refused_before_anything_is_trained(
     command: Callable[..., Result], tmp_path: Path, more: tuple[str, ...], code: int, text: str
 ) -> None:
     refused = command(*more)
