@@ -8,12 +8,17 @@ from typing import Any
 
 import click
 
+from offline.bench_transfer_cli import transfer
+
 NEXT_ITEM_SETS = ("amazon-beauty",)
 
 
 @click.group()
 def bench() -> None:
     """Measure models on public data, with the code that trains the bundles."""
+
+
+bench.add_command(transfer)
 
 
 @bench.command()

@@ -15,6 +15,7 @@ from PIL import Image
 from infra.errors import ConfigurationError, DataError
 from offline.data_cli import data
 from offline.event_log import import_data
+from offline.sources import synthetic
 from offline.validate import validate_data
 from offline.world.files import read_world, write_world
 from offline.world.oracle import HORIZON, Oracle
@@ -60,6 +61,19 @@ def test_both_adapters_read_it(written: Path, tmp_path: Path) -> None:
         (e["customer_id"], e["article_id"], e["price"]) for e in plain.read().to_pylist()
     )
     assert any(e["occurred_at"].second for e in purchases)
+
+
+def test_without_a_path_a_small_world_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(synthetic, "DEFAULT_SIZE", WorldSize(40, 20, 9))
+    made = import_data("synthetic", None, tmp_path / "log")
+    world = tmp_path / ".modiste" / "synthetic-world"
+    assert made.manifest.counts["customers"] == 40
+    before = (world / "world.json").stat().st_mtime_ns
+    assert import_data("synthetic", None, tmp_path / "log").content_hash == made.content_hash
+    assert (world / "world.json").stat().st_mtime_ns == before
+    monkeypatch.setattr(synthetic, "DEFAULT_SIZE", WorldSize(50, 20, 9))
+    assert import_data("synthetic", None, tmp_path / "log").manifest.counts["customers"] == 50
 
 
 def test_csv_says_what_parquet_says(written: Path, tmp_path: Path) -> None:
