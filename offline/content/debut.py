@@ -84,4 +84,4 @@ def _by_kind(items: ItemTable) -> Callable[[Floats], Floats]:
     """Sums over the articles of the same department, subcategory and brand."""
     columns = np.stack([items.codes[name] for name in KIND], axis=1)
     kind = np.unique(columns, axis=0, return_inverse=True)[1].ravel()
-    return lambda values: np.bincount(kind, values)[kind]
+    return lambda values: np.asarray(np.bincount(kind, values)[kind], np.float64)
