@@ -34,14 +34,13 @@ from offline.evaluate import Evaluation, evaluate, index_recall
 from offline.event_log import EventLog
 from offline.examples import Examples, build_examples, catalog_at, purchases_between
 from offline.export import export_query_encoder
-from offline.export_ranker import export_ranker
 from offline.gates import Gate, gates
 from offline.histories import load_histories
-from offline.models.mmoe import MMOE
 from offline.models.two_tower import TwoTower
 from offline.progress import step
+from offline.rankers import Rankers, load_rankers, save_rankers, train_rankers
 from offline.report import write_report
-from offline.train_ranking import RankingConfig, gate_entropy, network_config, train_mmoe
+from offline.train_ranking import RankingConfig, gate_entropy
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from offline.window import Window
@@ -49,6 +48,7 @@ from serving.features import FEATURES, SOURCES, feature_hash
 from serving.golden import make_golden, open_runtime
 from serving.index import VectorIndex
 from serving.items import ItemTable
+from serving.ranking import Ranker
 from serving.runtime import Catalog, load_runtime
 from streams.encoder import QueryEncoder, onnx_session
 from streams.events import SCHEMA_VERSION, to_micros
@@ -58,6 +58,7 @@ from streams.state import MAX_EVENTS, STATE_FORMAT
 T = TypeVar("T")
 
 GOLDEN_CASES = 8
+PEER = "peer.onnx"  # the ranker that does not serve stays beside the checkpoints
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class OfflineRun:
         segments = self._segments()
         learned = self.learn(histories, items, segments)
         staged, facts = self._stage(histories, items_table, items, segments, learned)
-        evaluation = self._timed("evaluate", lambda: self._evaluate(staged, histories, items))
+        evaluation = self._timed("evaluate", lambda: self._evaluate(staged, histories, items, learned[1]))
         decisions = gates(evaluation.metrics, facts["index_recall"])
         report = facts | evaluation.report() | {"gates": [asdict(gate) for gate in decisions]}
         report |= {"source": self.log.manifest.source, "data": self.log.content_hash, "code_revision": code_revision()}
@@ -150,7 +151,7 @@ class OfflineRun:
 
     def learn(
         self, histories: Histories, items: ItemTable, segments: dict[str, str]
-    ) -> tuple[TwoTower, MMOE, Examples]:
+    ) -> tuple[TwoTower, Rankers, Examples]:
         """Towers and ranker. The ranker's examples use a tower that ends before the first of their cuts, so a label is
         never inside the vectors; the tower that serves goes on from there through the data cut."""
         config = self.config
@@ -166,7 +167,7 @@ class OfflineRun:
                 lambda: train_two_tower(tower, inputs, histories, items, cuts[0], config.retrieval, seed=config.seed),
             )
             save_weights(tower, early)
-        ranker, examples = self._ranker(histories, items, segments, tower, cuts)
+        rankers, examples = self._ranker(histories, items, segments, tower, cuts)
         late = self.directory / "tower-late.npz"
         if not load_weights(tower, late):
             refresh = replace(config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4)
@@ -175,7 +176,7 @@ class OfflineRun:
                 lambda: train_two_tower(tower, inputs, histories, items, self.cut, refresh, seed=config.seed + 1),
             )
             save_weights(tower, late)
-        return tower, ranker, examples
+        return tower, rankers, examples
 
     def _ranker(
         self,
@@ -184,7 +185,7 @@ class OfflineRun:
         segments: dict[str, str],
         tower: TwoTower,
         cuts: list[int],
-    ) -> tuple[MMOE, Examples]:
+    ) -> tuple[Rankers, Examples]:
         config = self.config.ranking
         examples = load_examples(self.directory / "examples.npz")
         if examples is None:
@@ -195,11 +196,11 @@ class OfflineRun:
                 f"no customer with a history bought a candidate in the {self.window.horizon} days before "
                 f"{self.window.cut.date()}: there is nothing to rank by; give more history"
             )
-        ranker = MMOE(network_config(examples, config))
-        if not load_weights(ranker, self.directory / "ranker.npz"):
-            ranker = self._timed("ranker", lambda: train_mmoe(examples, config, seed=self.config.seed))
-            save_weights(ranker, self.directory / "ranker.npz")
-        return ranker.eval(), examples
+        rankers = load_rankers(self.directory)
+        if rankers is None:
+            rankers = self._timed("ranker", lambda: train_rankers(examples, config, seed=self.config.seed))
+            save_rankers(rankers, self.directory)
+        return rankers, examples
 
     def _examples(
         self,
@@ -241,10 +242,10 @@ class OfflineRun:
         items_table: pa.Table,
         items: ItemTable,
         segments: dict[str, str],
-        learned: tuple[TwoTower, MMOE, Examples],
+        learned: tuple[TwoTower, Rankers, Examples],
     ) -> tuple[Path, dict[str, Any]]:
         """Write the bundle's files aside; returns the directory and what was found out on the way."""
-        tower, ranker, examples = learned
+        tower, rankers, examples = learned
         staged = self.directory / "bundle"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
@@ -255,7 +256,8 @@ class OfflineRun:
         index.save(staged / "index.faiss")
         difference = {
             "query_encoder": export_query_encoder(tower, staged / "query_encoder.onnx"),
-            "ranker": export_ranker(ranker, staged / "ranker.onnx", examples.features[:256]),
+            "ranker": rankers.export(rankers.serving, staged / "ranker.onnx", examples.features[:256]),
+            "peer_ranker": rankers.export(rankers.peer, self.directory / PEER, examples.features[:256]),
         }
         encoder = QueryEncoder(onnx_session(str(staged / "query_encoder.onnx")), vectors, items.index, "staged")
         catalog = catalog_at(histories, items, segments, self.cut, vectors, encoder, index)
@@ -269,14 +271,21 @@ class OfflineRun:
             ),
             staged / "segments.parquet",
         )
-        spec = {"hash": feature_hash(), "features": FEATURES, "sources": SOURCES, "tasks": examples.tasks}
+        spec = {
+            "hash": feature_hash(),
+            "features": FEATURES,
+            "sources": SOURCES,
+            "ranker": rankers.serving,
+            "tasks": rankers.tasks(rankers.serving),
+        }
         (staged / "features.json").write_text(json.dumps(spec, indent=2))
         facts = {
             "cut": self.window.cut.isoformat(),
             "horizon_days": self.window.horizon,
             "onnx_max_difference": difference,
             "index_recall": round(self._index_recall(catalog, histories, vectors), 5),
-            "gate_entropy": gate_entropy(ranker, examples),
+            "gate_entropy": gate_entropy(rankers.mmoe, examples),
+            "ranker": rankers.report(),
             "ranking_examples": len(examples),
             "ranking_positives": int(examples.label("purchase").sum()),
         }
@@ -287,15 +296,25 @@ class OfflineRun:
         states = [state for c in some if (state := histories.state(c, self.cut)) is not None]
         return index_recall(catalog.index, vectors, catalog.encoder.encode(states))
 
-    def _evaluate(self, staged: Path, histories: Histories, items: ItemTable) -> Evaluation:
+    def _evaluate(self, staged: Path, histories: Histories, items: ItemTable, rankers: Rankers) -> Evaluation:
         (staged / "golden.jsonl").write_bytes(b"")
         (staged / "report.json").write_text("{}")
         self._manifest(staged, items, histories, None)
         runtime = load_runtime(open_bundle(staged))
         later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
         truth = purchases_between(later, items, self.cut, self.cut + self.horizon)
+        peers = {rankers.peer: Ranker(self.directory / PEER, rankers.tasks(rankers.peer))}
         with step("evaluate", len(truth)) as progress:
-            evaluation = evaluate(runtime, histories, truth, self.cut, progress, seed=self.config.seed)
+            evaluation = evaluate(
+                runtime,
+                histories,
+                truth,
+                self.cut,
+                progress,
+                seed=self.config.seed,
+                ranker=rankers.serving,
+                peers=peers,
+            )
         some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
         states = [histories.state(customer, self.cut) for customer in some]
         (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
@@ -312,6 +331,7 @@ class OfflineRun:
                 "horizon_days": self.window.horizon,
                 "source": self.log.manifest.source,
                 "data": self.log.content_hash,
+                "ranker": json.loads((staged / "features.json").read_text())["ranker"],
             },
             contracts={
                 "events": str(SCHEMA_VERSION),

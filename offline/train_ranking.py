@@ -2,66 +2,137 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from offline.examples import Examples
+from offline.models.encoding import Bins
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.progress import step
-from offline.ranking_losses import ranking_loss
+from offline.ranking_batches import batches
+from offline.ranking_losses import listwise_loss, ranking_loss
+from offline.train_catboost import CatBoostConfig
 from offline.training import seed_everything
+
+SCORE_ROWS = 32_768
 
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """`weeks` cuts before the data cut, `customers` at most per cut, `epochs` passes."""
+    """`weeks` cuts before the data cut, `customers` at most per cut; the rest is of the MMOE, but `catboost`.
+
+    epochs: at most so many passes, the best of them on the last week. batch: customers. negatives: share of candidates
+    not bought that a pass looks at. listwise: weight of the softmax within a customer beside the cross entropy.
+    averaging: decay of the weight average that serves, per step. bins: per feature, of the piecewise-linear encoding.
+    """
 
     weeks: int = 5
     customers: int = 2_000
-    epochs: int = 5
-    batch: int = 4_096
+    epochs: int = 8
+    batch: int = 32
     learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
     experts: int = 4
+    negatives: float = 0.15
+    listwise: float = 0.0
+    averaging: float = 0.995
+    dropout: float = 0.1
+    bins: int = 0
+    catboost: CatBoostConfig = field(default_factory=CatBoostConfig)
 
 
-def network_config(examples: Examples, config: RankingConfig) -> MMOEConfig:
-    return MMOEConfig(n_features=examples.features.shape[1], tasks=examples.tasks, n_experts=config.experts)
+AfterEpoch = Callable[[int, MMOE], None]
 
 
-def train_mmoe(examples: Examples, config: RankingConfig, *, seed: int) -> MMOE:
-    """float32[n, F] examples -> trained network in eval mode."""
+def train_mmoe(
+    examples: Examples,
+    config: RankingConfig,
+    *,
+    seed: int,
+    epochs: int | None = None,
+    after_epoch: AfterEpoch | None = None,
+) -> MMOE:
+    """Trained network in eval mode, weights averaged over the last steps.
+
+    Args:
+        epochs: passes, config.epochs if None.
+        after_epoch: called with the number of passes done and the averaged network after each.
+    """
     rng = seed_everything(seed)
-    model = MMOE(network_config(examples, config))
+    bins = Bins.of(examples.features, config.bins) if config.bins else Bins.none()
+    model = MMOE(
+        MMOEConfig(
+            n_features=examples.features.shape[1],
+            tasks=examples.tasks,
+            n_bins=len(bins),
+            n_experts=config.experts,
+            dropout=config.dropout,
+        )
+    )
     if not len(examples):
         return model.eval()
-    with torch.no_grad():
-        model.mean.copy_(torch.from_numpy(examples.features.mean(axis=0)))
-        # A feature that never varies would be blown up by its own rounding noise.
-        spread = examples.features.std(axis=0)
-        model.std.copy_(torch.from_numpy(np.where(spread < 1e-4, 1.0, spread).astype(np.float32)))
-    features = torch.from_numpy(examples.features)
-    labels = torch.from_numpy(examples.labels)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    batches = -(-len(examples) // config.batch) * config.epochs
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=batches + 1, pct_start=0.1
-    )
-    model.train()
-    order = np.arange(len(examples))
-    with step("ranker", batches) as progress:
-        for _ in range(config.epochs):
-            rng.shuffle(order)
-            for first in range(0, len(order), config.batch):
-                rows = torch.from_numpy(order[first : first + config.batch])
-                loss = ranking_loss(model(features[rows]), labels[rows], examples.tasks)
+    model.encoding.fit(examples.features, bins)
+    averaged = AveragedModel(model, multi_avg_fn=_averaging(config.averaging))
+    features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    passes = config.epochs if epochs is None else epochs
+    purchase = examples.tasks.index("purchase")
+    groups = len(np.unique(examples.group))
+    steps = -(-groups // config.batch) * passes
+    with step("ranker", steps) as progress:
+        for epoch in range(1, passes + 1):
+            model.train()
+            for batch in batches(examples, config.batch, config.negatives, rng):
+                rows, weights = torch.from_numpy(batch.rows), torch.from_numpy(batch.weights)
+                outputs, wanted = model(features[rows]), labels[rows]
+                loss = ranking_loss(outputs, wanted, weights, examples.tasks)
+                if config.listwise:
+                    within = listwise_loss(
+                        outputs[:, purchase], wanted[:, purchase], weights, torch.from_numpy(batch.customer)
+                    )
+                    loss = loss + config.listwise * within
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
                 optimiser.step()
-                schedule.step()
+                averaged.update_parameters(model)
                 progress.advance(1, f"loss {loss.item():.4f}")
-    return model.eval()
+            if after_epoch is not None:
+                after_epoch(epoch, _averaged(averaged))
+    return _averaged(averaged)
+
+
+def _averaged(model: AveragedModel) -> MMOE:
+    return cast(MMOE, model.module.eval())
+
+
+def _averaging(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor | int], None]:
+    """Exponential average that forgets its start quickly: in a short training it would be all there is."""
+
+    def average(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], steps: torch.Tensor | int) -> None:
+        keep = min(decay, (1.0 + float(steps)) / (10.0 + float(steps)))
+        for mean, newest in zip(averaged, current, strict=True):
+            mean.lerp_(newest, 1.0 - keep)
+
+    return average
+
+
+def mmoe_logits(model: MMOE, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """float32[n, F] -> float32[n] raw purchase logits."""
+    column = model.config.tasks.index("purchase")
+    with torch.no_grad():
+        parts = [
+            model(torch.from_numpy(features[first : first + SCORE_ROWS]))[:, column].numpy()
+            for first in range(0, len(features), SCORE_ROWS)
+        ]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def gate_entropy(model: MMOE, examples: Examples, sample: int = 20_000) -> list[float]:

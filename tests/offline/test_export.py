@@ -10,11 +10,14 @@ import torch
 
 from infra.errors import GateError
 from offline import export
+from offline.calibration import Calibration
 from offline.export import TOLERANCE, export_query_encoder
-from offline.export_ranker import export_ranker
+from offline.export_ranker import export_mmoe
 from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
 from offline.models.two_tower import TwoTower, TwoTowerConfig
 from streams.encoder import SEQUENCE_LENGTH, onnx_session
+
+CALIBRATION = Calibration(1.5, -0.5)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> tuple[MMOE, Path, float]
     model = MMOE(MMOEConfig(n_features=5, tasks=("purchase", "spend"), n_experts=2)).eval()
     path = tmp_path_factory.mktemp("ranker") / "ranker.onnx"
     sample = np.random.default_rng(1).normal(size=(16, 5)).astype(np.float32)
-    return model, path, export_ranker(model, path, sample)
+    return model, path, export_mmoe(model, CALIBRATION, path, sample)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 300])
@@ -33,7 +36,7 @@ def test_the_ranker_scores_any_batch_as_torch_does(ranker: tuple[MMOE, Path, flo
     features = np.random.default_rng(rows).normal(size=(rows, 5)).astype(np.float32)
     (given,) = onnx_session(str(path)).run(None, {"features": features})
     with torch.no_grad():
-        expected = MMOEScorer(model)(torch.from_numpy(features)).numpy()
+        expected = MMOEScorer(model, CALIBRATION.scale, CALIBRATION.shift)(torch.from_numpy(features)).numpy()
     assert given == pytest.approx(expected, abs=TOLERANCE)
     assert ((given[:, 0] > 0) & (given[:, 0] < 1)).all()  # a probability
 
@@ -71,4 +74,4 @@ def test_a_network_that_differs_is_refused(
 
     monkeypatch.setattr(export, "onnx_session", lambda _: Shifted())
     with pytest.raises(GateError, match=r"other\.onnx: ONNX differs from torch by .*, allowed 1e-04"):
-        export_ranker(model, tmp_path / "other.onnx", np.ones((3, 5), np.float32))
+        export_mmoe(model, CALIBRATION, tmp_path / "other.onnx", np.ones((3, 5), np.float32))

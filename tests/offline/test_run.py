@@ -30,7 +30,7 @@ from streams.encoder import onnx_session
 from tests.support.tiny import START, TINY, article_number, customer_id, write_tiny_shop
 from tests.support.tiny_fixture import Tiny
 
-CHECKPOINTS = ("tower-early.npz", "examples.npz", "ranker.npz", "tower-late.npz")
+CHECKPOINTS = ("tower-early.npz", "examples.npz", "ranker.npz", "ranker.cbm", "rankers.json", "tower-late.npz")
 CUT = datetime(2020, 7, 20, tzinfo=UTC)  # the tiny shop's own window: its eighth and last week
 WINDOW = Window(CUT, 7)
 LATER_DATE = ManualClock(datetime(2021, 1, 1, tzinfo=UTC))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from offline.examples import TASKS
-from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
 from offline.models.two_tower import TwoTower
+from offline.rankers import NAMES, Rankers, load_rankers
+from offline.train_catboost import catboost_scores
+from offline.train_ranking import mmoe_logits
 from offline.train_retrieval import item_inputs, item_vectors, new_two_tower
 from offline.weights import load_weights
 from serving.features import FEATURES
+from serving.ranking import Ranker
 from streams.encoder import SEQUENCE_LENGTH, EncoderInput
 from tests.support.tiny import TINY
 from tests.support.tiny_fixture import Tiny
@@ -27,10 +31,10 @@ def tower(tiny: Tiny) -> TwoTower:
 
 
 @pytest.fixture(scope="module")
-def ranker(tiny: Tiny) -> MMOE:
-    model = MMOE(MMOEConfig(n_features=len(FEATURES), tasks=TASKS, n_experts=TINY.ranking.experts))
-    assert load_weights(model, tiny.checkpoint("ranker.npz"))
-    return model.eval()
+def rankers(tiny: Tiny) -> Rankers:
+    found = load_rankers(tiny.checkpoint("rankers.json").parent)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -50,23 +54,38 @@ def test_query_encoder(tiny: Tiny, tower: TwoTower, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_ranker(tiny: Tiny, ranker: MMOE, size: int) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
+    encoding = rankers.mmoe.encoding
+    path = tmp_path / "ranker.onnx"
+    rankers.export(name, path, np.zeros((2, len(FEATURES)), np.float32))
+    exported = Ranker(path, rankers.tasks(name))
     for seed in range(5):
         rng = np.random.default_rng([size, seed])
         # Wide enough to reach the clamp of the standardisation now and then.
-        features = (ranker.mean.numpy() + ranker.std.numpy() * rng.normal(0, 4, (size, len(FEATURES)))).astype(
+        features = (encoding.mean.numpy() + encoding.std.numpy() * rng.normal(0, 4, (size, len(FEATURES)))).astype(
             np.float32
         )
-        with torch.no_grad():
-            expected = MMOEScorer(ranker)(torch.from_numpy(features)).numpy()
-        given = tiny.runtime.ranker.score(features)
-        assert given.shape == (size, len(TASKS))
-        np.testing.assert_allclose(given, expected, atol=1e-4, rtol=1e-4)
-        assert ((given[:, 0] >= 0) & (given[:, 0] <= 1)).all()
+        raw = mmoe_logits(rankers.mmoe, features) if name == "mmoe" else catboost_scores(rankers.catboost, features)
+        given = exported.score(features)
+        assert given.shape == (size, len(rankers.tasks(name)))
+        np.testing.assert_allclose(given[:, 0], rankers.calibration(name).apply(raw), atol=1e-4, rtol=1e-4)
+        probabilities = np.delete(given, [i for i, task in enumerate(exported.tasks) if task == "spend"], axis=1)
+        assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+def test_the_bundle_serves_the_ranker_that_was_chosen(tiny: Tiny, rankers: Rankers, tmp_path: Path) -> None:
+    assert tiny.runtime.manifest.config["ranker"] == rankers.serving
+    assert tiny.runtime.ranker.tasks == rankers.tasks(rankers.serving)
+    features = np.random.default_rng(1).normal(size=(50, len(FEATURES))).astype(np.float32)
+    rankers.export(rankers.serving, tmp_path / "again.onnx", features)
+    again = Ranker(tmp_path / "again.onnx", rankers.tasks(rankers.serving))
+    assert np.array_equal(again.score(features), tiny.runtime.ranker.score(features))
 
 
 def test_ranker_of_no_candidates(tiny: Tiny) -> None:
-    assert tiny.runtime.ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, len(TASKS))
+    ranker = tiny.runtime.ranker
+    assert ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, len(ranker.tasks))
 
 
 def test_item_vectors_are_those_of_the_late_tower(tiny: Tiny, tower: TwoTower) -> None:

@@ -16,6 +16,7 @@ from infra.clock import ManualClock
 from infra.registry import Registry
 from offline.event_log import EventLog, import_data
 from offline.run import OfflineRun, RunConfig
+from offline.train_catboost import CatBoostConfig
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig
 from offline.window import choose_window
@@ -27,7 +28,15 @@ KINDS = 6
 TINY = RunConfig(
     RetrievalConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
     refresh_examples=500,
-    ranking=RankingConfig(weeks=3, epochs=30, batch=256, learning_rate=1e-2, experts=2),
+    ranking=RankingConfig(
+        weeks=3,
+        epochs=10,
+        batch=4,
+        learning_rate=1e-2,
+        experts=2,
+        negatives=1.0,
+        catboost=CatBoostConfig(rounds=20, every=10),
+    ),
     seed=3,
 )
 

@@ -1,0 +1,118 @@
+"""CatBoost on the same examples: the peer that the MMOE ranker is judged against in every run, and serves if better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from infra.errors import ConfigurationError
+from offline.examples import Examples
+from offline.progress import Step, step
+from offline.ranking_batches import keep_some
+
+if TYPE_CHECKING:
+    from catboost import CatBoost
+
+Floats = npt.NDArray[np.float32]
+# Those that catboost exports as one sum of trees; a classifier's graph ends in labels and a map of probabilities.
+LOSSES = ("YetiRank", "PairLogit", "QuerySoftMax", "QueryRMSE")
+
+
+@dataclass(frozen=True)
+class CatBoostConfig:
+    """`loss`: one of LOSSES, catboost's own options after a colon. `rounds`: at most so many trees; the best number of
+    them on the last week is kept, in steps of `every`. `negatives`: share of candidates not bought that it is given.
+
+    Raises:
+        ConfigurationError: another loss.
+    """
+
+    loss: str = "YetiRank"
+    rounds: int = 160
+    every: int = 20
+    depth: int = 6
+    learning_rate: float = 0.1
+    l2: float = 3.0
+    negatives: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.loss.partition(":")[0] not in LOSSES:
+            raise ConfigurationError(f"catboost loss {self.loss!r}; allowed: {', '.join(LOSSES)}, each with :options")
+
+
+def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rounds: int | None = None) -> CatBoost:
+    """Gradient boosted trees that order a customer's candidates (YetiRank: Gulin et al., PMLR 14, 2011).
+
+    Args:
+        examples: with at least one purchase.
+        rounds: trees, config.rounds if None.
+
+    Raises:
+        ConfigurationError: catboost is not installed.
+    """
+    catboost = load_catboost()
+    rows, _ = keep_some(examples, config.negatives, np.random.default_rng(seed))
+    pool = catboost.Pool(
+        np.ascontiguousarray(examples.features[rows]), examples.label("purchase")[rows], group_id=examples.group[rows]
+    )
+    trees = config.rounds if rounds is None else rounds
+    model = catboost.CatBoost(
+        {
+            "loss_function": config.loss,
+            "iterations": trees,
+            "depth": config.depth,
+            "learning_rate": config.learning_rate,
+            "l2_leaf_reg": config.l2,
+            "random_seed": seed % 2**31,
+            # The number of threads is part of what makes two runs equal.
+            "thread_count": torch.get_num_threads(),
+            "allow_writing_files": False,
+            "logging_level": "Silent",
+        }
+    )
+    with step("catboost", trees) as progress:
+        model.fit(pool, callbacks=[_Advance(progress)])
+    return model
+
+
+def catboost_scores(model: CatBoost, features: Floats, trees: int = 0) -> Floats:
+    """float32[n, F] -> float32[n] raw scores of the first `trees` trees, 0 = all."""
+    if not len(features):
+        return np.empty(0, np.float32)
+    found = model.predict(
+        np.ascontiguousarray(features),
+        prediction_type="RawFormulaVal",
+        ntree_end=trees,
+        thread_count=torch.get_num_threads(),
+    )
+    return np.asarray(found, np.float32)
+
+
+def load_catboost() -> Any:
+    """The library, where it is installed.
+
+    Raises:
+        ConfigurationError: it is not; says what to install.
+    """
+    try:
+        import catboost
+    except ImportError as error:
+        raise ConfigurationError(
+            "catboost is not installed; the ranker is trained beside it in every run: pip install 'modiste[train]'"
+        ) from error
+    return catboost
+
+
+class _Advance:
+    """Counts trees on the progress bar."""
+
+    def __init__(self, progress: Step) -> None:
+        self._progress = progress
+
+    def after_iteration(self, _: Any) -> bool:
+        self._progress.advance(1)
+        return True  # go on

@@ -1,0 +1,77 @@
+"""Gates share out, the funnel narrows, and calibration moves the purchase without turning anything around."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer, joint_logit
+
+FULL = ("purchase", "repurchase", "spend", "view", "cart")
+
+
+def network(tasks: tuple[str, ...] = FULL, seed: int = 1, **more: int) -> MMOE:
+    torch.manual_seed(seed)
+    return MMOE(MMOEConfig(n_features=4, tasks=tasks, n_experts=3, hidden=8, expert_dim=6, tower_dim=4, **more)).eval()
+
+
+ROWS = 5 * torch.randn(200, 4, generator=torch.Generator().manual_seed(2))
+
+
+def scores(model: MMOE, scale: float = 1.0, shift: float = 0.0) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        out = MMOEScorer(model, scale, shift)(ROWS)
+    return dict(zip(model.config.tasks, out.T, strict=True))
+
+
+def test_gates_share_out_exactly_one() -> None:
+    with torch.no_grad():
+        weights = network().gate_weights(ROWS)
+    assert weights.shape == (200, len(FULL), 3)
+    assert (weights >= 0).all()
+    assert torch.allclose(weights.sum(dim=-1), torch.ones(200, len(FULL)))
+
+
+@pytest.mark.parametrize("tasks", [FULL, ("purchase", "view"), ("purchase", "cart"), ("purchase", "spend")])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (2.0, 4.0), (0.3, -2.0)])
+def test_the_funnel_narrows_whatever_the_weights_and_the_calibration(
+    tasks: tuple[str, ...], scale: float, shift: float
+) -> None:
+    for seed in range(5):
+        found = scores(network(tasks, seed), scale, shift)
+        stages = [found[task] for task in ("view", "cart", "purchase", "repurchase") if task in found]
+        for wide, narrow in pairwise(stages):
+            assert (narrow <= wide).all()
+        assert all(((p >= 0) & (p <= 1)).all() for p in stages)
+
+
+def test_calibration_changes_the_purchase_but_no_order() -> None:
+    model = network()
+    plain, moved = scores(model)["purchase"], scores(model, 1.7, 3.0)["purchase"]
+    assert (moved > plain).all()
+    assert torch.equal(torch.argsort(plain, stable=True), torch.argsort(moved, stable=True))
+
+
+def test_joint_probability_by_hand_and_finite_at_the_ends() -> None:
+    half = torch.tensor([0.0])
+    assert torch.sigmoid(joint_logit(half, half)).item() == pytest.approx(0.25)
+    assert torch.sigmoid(joint_logit(torch.tensor([30.0]), torch.tensor([-1.0]))).item() == pytest.approx(
+        torch.sigmoid(torch.tensor(-1.0)).item()
+    )
+    ends = torch.tensor([-90.0, 90.0], requires_grad=True)
+    out = joint_logit(ends, torch.tensor([-90.0, 90.0]))
+    out.sum().backward()
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(ends.grad).all()
+
+
+def test_the_order_of_tasks_is_that_of_the_columns() -> None:
+    """The same weights under another order of tasks give the same numbers, each in its own column."""
+    first, second = network(("purchase", "view")), network(("view", "purchase"))
+    for module in ("gates", "towers"):
+        for place in range(2):
+            getattr(second, module)[1 - place].load_state_dict(getattr(first, module)[place].state_dict())
+    with torch.no_grad():
+        assert torch.equal(first(ROWS), second(ROWS).flip(1))

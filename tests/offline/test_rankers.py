@@ -1,0 +1,200 @@
+"""Two rankers on the same examples: the better one on the last week serves, calibrated, from one ONNX contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given as given_  # `given` reads better as a value here
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from infra.errors import ConfigurationError, GateError
+from offline.calibration import Calibration
+from offline.examples import Examples
+from offline.metrics import average_precision
+from offline.rankers import (
+    NAMES,
+    Judgement,
+    Rankers,
+    better,
+    hold_out,
+    load_rankers,
+    mean_average_precision,
+    save_rankers,
+    train_rankers,
+)
+from offline.train_catboost import CatBoostConfig, catboost_scores
+from offline.train_ranking import RankingConfig, mmoe_logits
+from streams.encoder import onnx_session
+
+CONFIG = RankingConfig(
+    epochs=8, batch=4, learning_rate=1e-2, experts=2, negatives=0.5, catboost=CatBoostConfig(rounds=20, every=10)
+)
+
+
+def shop(weeks: int = 3, customers: int = 20, seed: int = 1) -> Examples:
+    """Candidates bought before (feature 0) are bought again nine times in ten, others one time in a hundred."""
+    rng = np.random.default_rng([seed, 77])
+    n = weeks * customers * 20
+    before = (rng.random(n) < 0.2).astype(np.float32)
+    bought = (rng.random(n) < np.where(before > 0, 0.9, 0.01)).astype(np.float32)
+    features = np.stack([before, rng.normal(size=n), rng.normal(size=n)], axis=1).astype(np.float32)
+    labels = np.stack([bought, bought * before, bought * 2], axis=1)
+    return Examples(features, labels, np.arange(n) // 20, np.arange(n) // (customers * 20) * 7)
+
+
+@pytest.fixture(scope="module")
+def rankers() -> Rankers:
+    return train_rankers(shop(), CONFIG, seed=1)
+
+
+def test_both_learn_that_bought_before_decides(rankers: Rankers) -> None:
+    fresh = shop(seed=2)
+    bought = fresh.label("purchase")
+    best = mean_average_precision(fresh.features[:, 0], bought, fresh.group)
+    for scores in (mmoe_logits(rankers.mmoe, fresh.features), catboost_scores(rankers.catboost, fresh.features)):
+        assert mean_average_precision(scores, bought, fresh.group) > best - 0.02
+    assert set(rankers.judgements) == set(NAMES)
+    assert {rankers.serving, rankers.peer} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_calibrated_probability_is_that_of_the_shop(rankers: Rankers, name: str, tmp_path: Path) -> None:
+    fresh = shop(seed=3)
+    path = tmp_path / "ranker.onnx"
+    assert rankers.export(name, path, fresh.features) < 1e-4
+    (scores,) = onnx_session(str(path)).run(["scores"], {"features": fresh.features})
+    assert scores.shape == (len(fresh), len(rankers.tasks(name)))
+    assert rankers.tasks(name)[0] == "purchase"
+    before = fresh.features[:, 0] > 0
+    assert scores[before, 0].mean() == pytest.approx(0.9, abs=0.08)
+    assert scores[~before, 0].mean() == pytest.approx(0.01, abs=0.02)
+    judged = rankers.judgements[name]
+    assert judged.log_loss <= judged.log_loss_uncalibrated + 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_exported_graph_takes_any_number_of_rows(rankers: Rankers, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "ranker.onnx"
+    rankers.export(name, path, shop().features[:50])
+    session = onnx_session(str(path))
+    for rows in (1, 2, 300):
+        features = 3 * np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
+        (scores,) = session.run(["scores"], {"features": features})
+        raw = {"mmoe": mmoe_logits(rankers.mmoe, features), "catboost": catboost_scores(rankers.catboost, features)}
+        np.testing.assert_allclose(scores[:, 0], rankers.calibration(name).apply(raw[name]), atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["Logloss", "MAP", ""])
+def test_a_loss_that_cannot_be_exported_is_refused(loss: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"allowed: YetiRank, PairLogit, QuerySoftMax, QueryRMSE"):
+        CatBoostConfig(loss=loss)
+    assert CatBoostConfig(loss="YetiRank:mode=MAP;top=12").loss.endswith("12")
+
+
+def test_the_same_seed_gives_the_same_scores(rankers: Rankers) -> None:
+    again, rows = train_rankers(shop(), CONFIG, seed=1), shop(seed=2).features
+    assert np.array_equal(mmoe_logits(again.mmoe, rows), mmoe_logits(rankers.mmoe, rows))
+    assert np.array_equal(catboost_scores(again.catboost, rows), catboost_scores(rankers.catboost, rows))
+    without_seconds = [
+        {name: replace(found, seconds=0.0) for name, found in one.judgements.items()} for one in (again, rankers)
+    ]
+    assert without_seconds[0] == without_seconds[1]
+
+
+def judged(map12: float) -> Judgement:
+    return Judgement(map12, 0.1, 0.0, 0.1, 0.0, 1, Calibration())
+
+
+def test_the_better_one_serves() -> None:
+    assert better({"mmoe": judged(0.2), "catboost": judged(0.3)}) == "catboost"
+    assert better({"mmoe": judged(0.3), "catboost": judged(0.2)}) == "mmoe"
+    assert better({"mmoe": judged(0.3), "catboost": judged(0.3)}) == "mmoe"
+    assert better({}) == "mmoe"
+
+
+def test_a_single_stump_loses_against_a_network_and_an_unlearned_network_against_trees() -> None:
+    """What is bought rises with the sum of three features, and a stump sees one threshold of one of them."""
+    rng = np.random.default_rng(5)
+    given = shop()
+    features = rng.normal(size=given.features.shape).astype(np.float32)
+    bought = (features.sum(axis=1) + 0.2 * rng.normal(size=len(given)) > 2).astype(np.float32)
+    given = replace(given, features=features, labels=np.stack([bought, bought, bought], axis=1))
+    stump = replace(CONFIG, catboost=replace(CONFIG.catboost, depth=1, rounds=1, every=1))
+    assert train_rankers(given, stump, seed=1).serving == "mmoe"
+    unlearned = train_rankers(given, replace(CONFIG, epochs=1, learning_rate=1e-9), seed=1)
+    assert unlearned.serving == "catboost"
+    assert unlearned.report()["serving"] == "catboost"
+
+
+def test_the_last_week_is_held_out_else_customers_else_nothing() -> None:
+    given = shop(weeks=3)
+    parts = hold_out(given)
+    assert parts is not None
+    assert set(parts[0].cut.tolist()) == {0, 7}
+    assert set(parts[1].cut.tolist()) == {14}
+    quiet = given.labels.copy()
+    quiet[given.cut == 14] = 0
+    for other in (shop(weeks=1), replace(given, labels=quiet)):
+        parts = hold_out(other)
+        assert parts is not None
+        assert set((parts[1].group % 5).tolist()) == {4}
+        assert not set(parts[0].group.tolist()) & set(parts[1].group.tolist())
+    lonely = np.zeros_like(given.labels)
+    lonely[3] = 1
+    assert hold_out(replace(given, labels=lonely)) is None
+
+
+def test_without_a_week_to_judge_on_the_network_serves_uncalibrated(tmp_path: Path) -> None:
+    given = shop(weeks=1, customers=4)
+    labels = np.zeros_like(given.labels)
+    labels[:2] = 1
+    found = train_rankers(replace(given, labels=labels), CONFIG, seed=1)
+    assert (found.serving, found.judgements) == ("mmoe", {})
+    assert found.calibration("mmoe") == Calibration()
+    assert found.report() == {"serving": "mmoe", "validation": {}}
+
+
+def test_nothing_bought_is_refused() -> None:
+    given = shop(weeks=2)
+    with pytest.raises(GateError, match="no candidate was bought in any ranking example"):
+        train_rankers(replace(given, labels=np.zeros_like(given.labels)), CONFIG, seed=1)
+
+
+def test_a_checkpoint_comes_back_whole_or_not_at_all(rankers: Rankers, tmp_path: Path) -> None:
+    assert load_rankers(tmp_path) is None
+    save_rankers(rankers, tmp_path)
+    found, rows = load_rankers(tmp_path), shop(seed=2).features
+    assert found is not None
+    assert (found.serving, found.judgements) == (rankers.serving, rankers.judgements)
+    assert np.array_equal(mmoe_logits(found.mmoe, rows), mmoe_logits(rankers.mmoe, rows))
+    assert np.array_equal(catboost_scores(found.catboost, rows), catboost_scores(rankers.catboost, rows))
+    for name in ("ranker.npz", "ranker.cbm", "rankers.json"):
+        save_rankers(rankers, tmp_path)
+        raw = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(raw[: len(raw) // 2])
+        assert load_rankers(tmp_path) is None, name
+
+
+groups = st.lists(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=20), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given_(groups)
+def test_map_is_the_mean_of_average_precision_over_groups_with_a_purchase(rows: list[list[tuple[int, bool]]]) -> None:
+    scores = np.array([float(s) for part in rows for s, _ in part], np.float32)
+    bought = np.array([b for part in rows for _, b in part], np.float32)
+    group = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    each = []
+    for part in rows:
+        ordered = sorted(part, key=lambda row: -row[0])  # stable
+        hits = np.array([b for _, b in ordered])
+        if hits.any():
+            each.append(average_precision(hits, int(hits.sum())))
+    expected = float(np.mean(each)) if each else 0.0
+    assert mean_average_precision(scores, bought, group) == pytest.approx(expected, abs=1e-9)
