@@ -24,7 +24,7 @@ from offline.sources.base import Example
 from offline.sources.registry import HELP, open_source
 from offline.validate import Validation, validate_data
 from offline.validate_log import validate_log
-from offline.world.cli import synthesize
+from offline.world.cli import score, synthesize
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 DATA = click.option("--data", "name", metavar="NAME", help=f"Data source: {HELP}.")
@@ -40,6 +40,7 @@ def data() -> None:
 
 
 data.add_command(synthesize)
+data.add_command(score)
 
 
 @data.command("import")

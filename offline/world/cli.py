@@ -1,4 +1,4 @@
-"""`modiste offline data synthesize`: write a fashion world with a known best answer."""
+"""`modiste offline data synthesize` and `score`: a fashion world with a known best answer, and how near others come."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from infra.settings import load_settings
 from infra.telemetry import configure_logging
 from offline.world.files import ORACLE_CUSTOMERS, write_world
+from offline.world.score import score_answers
 from offline.world.settings import WorldSize
 
 _DEFAULT = WorldSize()
@@ -63,3 +64,32 @@ def synthesize(
     for name, chance in manifest.chance_in_12.items():
         click.echo(f"  {chance:.4f}  {name}")
     click.echo(f"written in {elapsed:.1f} s; try `modiste offline run --data synthetic --path {out}`")
+
+
+@click.command()
+@click.option("--world", type=click.Path(path_type=Path), required=True, help="Directory that synthesize wrote.")
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Parquet with customer_id, rank, article_id, as `modiste recommend --all --out` writes it.",
+)
+@click.option("--k", type=click.IntRange(min=1), default=12, show_default=True, help="How many of each list count.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def score(world: Path, answers: Path, k: int, as_json: bool) -> None:
+    """Score answers for the last week of a synthetic world against the best that was possible.
+
+    They may know everything before the week, and nothing of it.
+    """
+    configure_logging(load_settings().log.level)
+    found = score_answers(world, answers, k)
+    if as_json:
+        click.echo(msgspec.json.encode(asdict(found)).decode())
+        return
+    click.echo(f"a piece of the first visit from {found.as_of} is among {k} articles with probability")
+    for name in ("answers", "best", "bestsellers", "random"):
+        click.echo(f"  {getattr(found, name):.4f}  {name}")
+    click.echo(
+        f"the answers find {found.found:.1%} of what was possible, 95% interval [{found.low:.1%}, {found.high:.1%}], "
+        f"{found.customers:,} customers"
+    )
