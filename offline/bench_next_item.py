@@ -111,7 +111,8 @@ def judge(model: TwoTower, data: NextItemData, held_out: int, length: int) -> di
             scores = model.query_encoder(vectors[seen] * mask.unsqueeze(-1), gaps, mask) @ vectors.T
         answer = torch.from_numpy(data.item[end[part]]).unsqueeze(1)
         # An equal score counts against us: a network that gives all the same must not look good.
-        ranks.append((scores >= scores.gather(1, answer)).sum(dim=1).numpy())
+        # Counted in floats, exact to 16 million: torch sums booleans ten times slower.
+        ranks.append((scores >= scores.gather(1, answer)).float().sum(dim=1).long().numpy())
     return rank_metrics(np.concatenate(ranks))
 
 

@@ -46,6 +46,7 @@ class RetrievalConfig:
     blocks: int = 2
     heads: int = 2
     dropout: float = 0.1
+    scale: float = 15.0
     history: int = SEQUENCE_LENGTH
     stride: int = SEQUENCE_LENGTH // 2  # a question sees at least history - stride events of its past
 
@@ -106,6 +107,7 @@ def new_two_tower(inputs: ItemInputs, config: RetrievalConfig, seed: int) -> Two
             blocks=config.blocks,
             heads=config.heads,
             dropout=config.dropout,
+            scale=config.scale,
         )
     )
 

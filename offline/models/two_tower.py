@@ -9,6 +9,7 @@ its id part at random while it learns, so an article that was never sold still l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,7 @@ class TwoTowerConfig:
     blocks: int = 2  # of the transformer, as are the next two
     heads: int = 2
     dropout: float = 0.1
+    scale: float = 15.0  # inverse temperature that learning starts from
 
 
 class ItemEncoder(nn.Module):
@@ -81,7 +83,7 @@ class TwoTower(nn.Module):
         self.config = config
         self.item_encoder = ItemEncoder(config)
         self.query_encoder = _query_encoder(config)
-        self.log_scale = nn.Parameter(torch.tensor(2.7))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
 
     @property
     def scale(self) -> Tensor:
