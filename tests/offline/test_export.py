@@ -14,7 +14,7 @@ from offline.calibration import Calibration
 from offline.export import TOLERANCE, export_query_encoder
 from offline.export_ranker import export_mmoe
 from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer
-from offline.models.two_tower import TwoTower, TwoTowerConfig
+from offline.models.two_tower import QueryEncoderKind, TwoTower, TwoTowerConfig
 from streams.encoder import SEQUENCE_LENGTH, onnx_session
 
 CALIBRATION = Calibration(1.5, -0.5)
@@ -41,9 +41,10 @@ def test_the_ranker_scores_any_batch_as_torch_does(ranker: tuple[MMOE, Path, flo
     assert ((given[:, 0] > 0) & (given[:, 0] < 1)).all()  # a probability
 
 
-def test_the_query_encoder_gives_unit_rows_and_ignores_what_is_masked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pooling", "transformer"])
+def test_the_query_encoder_gives_unit_rows_and_ignores_what_is_masked(tmp_path: Path, kind: QueryEncoderKind) -> None:
     torch.manual_seed(1)
-    model = TwoTower(TwoTowerConfig(n_items=3, attribute_sizes=(2,), n_words=10, dim=8))
+    model = TwoTower(TwoTowerConfig(n_items=3, attribute_sizes=(2,), n_words=10, dim=8, query_encoder=kind))
     path = tmp_path / "query_encoder.onnx"
     assert export_query_encoder(model, path) <= TOLERANCE
     rng = np.random.default_rng(1)
@@ -59,6 +60,8 @@ def test_the_query_encoder_gives_unit_rows_and_ignores_what_is_masked(tmp_path: 
     assert same == pytest.approx(vectors, abs=1e-5)
     (single,) = session.run(None, {"items": items[:1], "gaps": gaps[:1], "mask": mask[:1]})
     assert single == pytest.approx(vectors[:1], abs=1e-5)
+    (empty,) = session.run(None, {"items": items * 0, "gaps": gaps * 0, "mask": mask * 0})
+    assert np.isfinite(empty).all()
 
 
 @pytest.mark.parametrize("shift", [2 * TOLERANCE, float("nan")])
