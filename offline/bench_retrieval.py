@@ -19,7 +19,8 @@ from offline.train_retrieval import RetrievalConfig, fit, new_two_tower, train_t
 # Chosen on the validation items alone.
 NEXT_ITEM = RetrievalConfig(
     examples=10_000_000,
-    epochs=30,
+    epochs=20,
+    dim=128,
     days=100_000,
     batch=1_500,
     negatives=1_024,
@@ -28,7 +29,7 @@ NEXT_ITEM = RetrievalConfig(
     id_dropout=0.0,
     query_encoder="transformer",
     dropout=0.3,
-    log_q=0.0,
+    log_q=1.0,
     history=50,
     stride=50,
 )
