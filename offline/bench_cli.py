@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from offline.bench_content import content
 from offline.bench_transfer_cli import transfer
 
 NEXT_ITEM_SETS = ("amazon-beauty",)
@@ -18,6 +19,7 @@ def bench() -> None:
     """Measure models on public data, with the code that trains the bundles."""
 
 
+bench.add_command(content)
 bench.add_command(transfer)
 
 

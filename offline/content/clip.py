@@ -73,7 +73,7 @@ def open_clip_encoder(where: str) -> ClipEncoder:
     model_name, at, source = where.partition("@")
     if not at:
         return _from_directory(Path(where))
-    open_clip = _open_clip()
+    open_clip = clip_library()
     if model_name not in open_clip.list_models():
         raise ConfigurationError(f"open_clip has no model {model_name!r}; `open_clip.list_models()` names them")
     tag = open_clip.get_pretrained_cfg(model_name, source)
@@ -96,7 +96,7 @@ def open_clip_encoder(where: str) -> ClipEncoder:
 
 
 def _from_directory(directory: Path) -> ClipEncoder:
-    open_clip = _open_clip()
+    open_clip = clip_library()
     missing = [name for name in (CONFIG, WEIGHTS) if not (directory / name).is_file()]
     if missing:
         raise ConfigurationError(
@@ -135,7 +135,12 @@ def _safe_file(path: Path, tags: list[str]) -> Path:
     return path
 
 
-def _open_clip() -> Any:
+def clip_library() -> Any:
+    """The package open_clip.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         import open_clip
     except ModuleNotFoundError as error:
