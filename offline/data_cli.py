@@ -103,7 +103,7 @@ def show(name: str | None, log_path: Path | None, as_json: bool) -> None:
     for event in events:
         price = "" if event["price"] is None else f"  price {event['price']:g}"
         click.echo(
-            f"  {event['occurred_at']:%Y-%m-%d %H:%M:%S}  customer {event['customer_id']}  "
+            f"  {event['occurred_at']:%Y-%m-%d %H:%M:%S}  {event['type']}  customer {event['customer_id']}  "
             f"article {event['article_id']}  {event['quantity']} pc{price}"
         )
 

@@ -5,7 +5,8 @@ What is particular to it:
 - Ids of articles, customers, products and events become `source:id`. A source's name holds no colon, so what stands
   before the first one tells the source, and no two sources can make the same id, whatever their ids are.
 - Words (titles, categories, colours) stay as they are: what is called the same in two shops looks alike, as it should.
-- Prices stay in each source's own currency and scale.
+- Prices stay in each source's own currency and scale, and times as they are: shops of different years do not overlap
+  (`modiste bench transfer` lays each shop's last days side by side).
 """
 
 from __future__ import annotations

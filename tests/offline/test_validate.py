@@ -160,7 +160,7 @@ def test_import_show_and_validate_commands(tmp_path: Path) -> None:
     assert "events: 5 of 5" in result.stderr
     shown = run("show", "--data", "hm")
     assert "5 events on 2 days, 3 articles, 3 customers described" in shown.stdout
-    assert "2020-09-16 00:00:00  customer anna  article 0108775015  1 pc  price 0.0084" in shown.stdout
+    assert "2020-09-16 00:00:00  purchase  customer anna  article 0108775015  1 pc  price 0.0084" in shown.stdout
     checked = run("validate", "--log", ".modiste/event-logs/hm", "--data", "hm", "--path", "hm", "--json")
     assert checked.exit_code == 0
     assert json.loads(checked.stdout)["passed"] is True
