@@ -76,7 +76,7 @@ class Bootstrap:
         columns = np.stack([*values.values(), *baselines.values()], axis=1)
         means, drawn = columns.mean(axis=0), self.means(columns)
         return {
-            (name, other): _comparison(self._n, means[[i, j]], drawn[:, i], drawn[:, j])
+            (name, other): comparison(self._n, means[[i, j]], drawn[:, i], drawn[:, j])
             for i, name in enumerate(values)
             for j, other in enumerate(baselines, start=len(values))
         }
@@ -88,7 +88,8 @@ def interval(drawn: Floats) -> Interval:
     return round(float(low), 5), round(float(high), 5)
 
 
-def _comparison(n: int, means: Floats, value: Floats, baseline: Floats) -> Comparison:
+def comparison(n: int, means: Floats, value: Floats, baseline: Floats) -> Comparison:
+    """Of two means, float64[2], by their resampled values, float64[resamples] each, drawn together."""
     ratios = np.divide(value, baseline, out=np.full(len(value), np.inf), where=baseline > 0)
     # Ends that are themselves resamples: between inf and a number there is nothing to interpolate.
     low, high = np.percentile(ratios, 2.5, method="lower"), np.percentile(ratios, 97.5, method="higher")

@@ -9,6 +9,7 @@ import click
 
 from infra.settings import load_settings, make_clock
 from offline.data_cli import data
+from offline.rolling_cli import rolling
 from offline.sources.registry import HELP
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -20,6 +21,7 @@ def offline() -> None:
 
 
 offline.add_command(data)
+offline.add_command(rolling)
 
 
 @offline.command()

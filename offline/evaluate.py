@@ -6,7 +6,7 @@ window are left out, as in Kaggle's MAP@12.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,8 @@ UNRANKED = "full, ranker off"
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """metrics: contender -> name -> mean over customers · best_baseline: by MAP@12 · interval: 95% bootstrap interval
-    of MAP@12(full) minus MAP@12(best baseline), paired by customer · details: everything else the report shows."""
+    of MAP@12(full) minus MAP@12(best baseline), paired by customer · details: everything else the report shows ·
+    judged: the customers, and board: their scores in that order, for those who pool evaluations."""
 
     customers: int
     cold_customers: int
@@ -47,6 +48,8 @@ class Evaluation:
     best_baseline: str
     interval: tuple[float, float]
     details: dict[str, Any] = field(default_factory=dict)
+    judged: Sequence[str] = ()
+    board: Scoreboard | None = None
 
     def report(self) -> dict[str, Any]:
         return {
@@ -120,6 +123,8 @@ def evaluate(
         best_baseline=best,
         interval=headline[0]["difference_interval"],
         details=details,
+        judged=facts.customers,
+        board=board,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from offline.calibration import log_loss
+
 Floats = npt.NDArray[np.float64]
 
 BINS = 15
@@ -48,8 +50,3 @@ def reliability(probability: Floats, happened: Floats, bins: int = BINS) -> dict
         ],
     }
 
-
-def log_loss(probability: Floats, happened: Floats) -> float:
-    """Mean negative log-likelihood in nats; probabilities are held 1e-7 off 0 and 1."""
-    p = np.clip(probability, 1e-7, 1 - 1e-7)
-    return float(-(happened * np.log(p) + (1 - happened) * np.log1p(-p)).mean())
