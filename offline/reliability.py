@@ -49,4 +49,3 @@ def reliability(probability: Floats, happened: Floats, bins: int = BINS) -> dict
             for p, o, n in zip(predicted, observed, size, strict=True)
         ],
     }
-
