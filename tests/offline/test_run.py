@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -27,7 +25,7 @@ from offline.run import OfflineRun, RunResult
 from offline.window import Window, choose_window
 from serving.features import FEATURES
 from streams.encoder import onnx_session
-from tests.support.tiny import START, TINY, article_number, customer_id, write_tiny_shop
+from tests.support.tiny import START, TINY, article_number, customer_id, plant, write_tiny_shop
 from tests.support.tiny_fixture import Tiny
 
 CHECKPOINTS = ("tower-early.npz", "examples.npz", "ranker.npz", "ranker.cbm", "rankers.json", "tower-late.npz")
@@ -65,21 +63,6 @@ def resume(tiny: Tiny, job: OfflineRun, *names: str) -> None:
     job.directory.mkdir(parents=True)
     for name in names:
         shutil.copy2(tiny.checkpoint(name), job.directory / name)
-
-
-def plant(shop: Path, lines: list[tuple[datetime, str, str, float]]) -> None:
-    path = shop / "transactions_train.parquet"
-    table = pq.read_table(path)
-    more = pa.table(
-        {
-            "t_dat": [line[0].date().isoformat() for line in lines],
-            "customer_id": [line[1] for line in lines],
-            "article_id": pa.array([int(line[2]) for line in lines], pa.int64()),
-            "price": [line[3] for line in lines],
-            "sales_channel_id": [1] * len(lines),
-        }
-    )
-    pq.write_table(pa.concat_tables([table, more]), path)
 
 
 def same_answers(one: Bundle, other: Bundle) -> bool:

@@ -97,6 +97,22 @@ def write_tiny_shop(directory: Path) -> Path:
     return directory
 
 
+def plant(shop: Path, lines: list[tuple[datetime, str, str, float]]) -> None:
+    """Add purchases (day, customer, article, price) to the shop's file."""
+    path = shop / "transactions_train.parquet"
+    table = pq.read_table(path)
+    more = pa.table(
+        {
+            "t_dat": [line[0].date().isoformat() for line in lines],
+            "customer_id": [line[1] for line in lines],
+            "article_id": pa.array([int(line[2]) for line in lines], pa.int64()),
+            "price": [line[3] for line in lines],
+            "sales_channel_id": [1] * len(lines),
+        }
+    )
+    pq.write_table(pa.concat_tables([table, more]), path)
+
+
 def article_number(kind: str, n: int) -> str:
     """Ten digits, the first of them zero, as H&M has them."""
     return f"0{['top', 'shoe', 'hat'].index(kind) + 1}{n:08d}"
