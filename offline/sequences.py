@@ -94,17 +94,19 @@ def draw(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows of B customers, right-aligned to L events, and the questions asked of them.
+    """Windows of B customers, right-aligned to L events, and the questions asked of them, at most P of one window.
 
     item: int64[B, L] · gaps: float32[B, L] log1p of days before the window's newest event · mask: float32[B, L] ·
-    window, position: int64[Q] where each question's history ends · question, answer: int64[T] articles that are right.
+    positions: int64[B, P] where each question's history ends, 0 where a window has fewer · window, place: int64[Q] of
+    each question among the positions · question, answer: int64[T] articles that are right.
     """
 
     item: Ints
     gaps: Floats
     mask: Floats
+    positions: Ints
     window: Ints
-    position: Ints
+    place: Ints
     question: Ints
     answer: Ints
 
@@ -135,7 +137,7 @@ def batches(
 
 
 def assemble(data: Sequences, asked: Questions, length: int, stride: int) -> Batch:
-    """The arrays of one step."""
+    """The arrays of one step; `asked` in the order of rows."""
     start = data.start[asked.first]
     keys = np.stack([start, (asked.first - 1 - start) // stride])
     _, window = np.unique(keys, axis=1, return_inverse=True)
@@ -155,15 +157,20 @@ def assemble(data: Sequences, asked: Questions, length: int, stride: int) -> Bat
     # Of two baskets so near in time that float32 holds one gap for both, the first would see the second.
     after = np.minimum(position + 1, width - 1)
     apart = (position == width - 1) | (gaps[window, position] != gaps[window, after])
-    kept = asked.take(np.flatnonzero(apart))
+    kept, window, position = asked.take(np.flatnonzero(apart)), window[apart], position[apart]
+    # Questions are in the order of rows, so those of a window stand together.
+    place = np.arange(len(kept)) - np.searchsorted(window, window)
+    positions = np.zeros((n, int(place.max(initial=0)) + 1), np.int64)
+    positions[window, place] = position
     question, row = spans(kept.first, kept.until)
     right = data.target[row]
     return Batch(
         np.where(valid, data.item[rows], 0),
         gaps,
         valid.astype(np.float32),
-        window[apart],
-        position[apart],
+        positions,
+        window,
+        place,
         question[right],
         data.item[row[right]],
     )

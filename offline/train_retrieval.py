@@ -163,14 +163,16 @@ def fit(
         for number, parts in enumerate(plan, 1):
             for part in parts:
                 negatives = rng.integers(0, len(inputs), config.negatives)
-                loss = _loss(
-                    model, inputs, assemble(data, part, config.history, config.stride), negatives, share, config
-                )
-                optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-                progress.advance(1, f"loss {loss.item():.3f}")
+                batch = assemble(data, part, config.history, config.stride)
+                note = ""
+                if len(batch.answer):
+                    loss = _loss(model, inputs, batch, negatives, share, config)
+                    optimiser.zero_grad(set_to_none=True)
+                    torch.autograd.backward(loss)
+                    optimiser.step()
+                    schedule.step()
+                    note = f"loss {loss.item():.3f}"
+                progress.advance(1, note)
             if enough is not None and enough(number):
                 break
             model.train()
@@ -200,13 +202,13 @@ def _loss(
     places = torch.from_numpy(place)
     events = torch.zeros(*mask.shape, vectors.shape[1])
     events = events.masked_scatter(seen.unsqueeze(-1), vectors[places[: len(history)]])
-    every = model.query_encoder.every(events, torch.from_numpy(batch.gaps), mask)
+    asked = model.query_encoder.at(events, torch.from_numpy(batch.gaps), mask, torch.from_numpy(batch.positions))
     n_answers = len(batch.answer)
     uniform = torch.zeros(len(candidates), dtype=torch.bool)
     uniform[torch.from_numpy(columns[n_answers:])] = True
     in_batch = n_answers if config.in_batch else 0
     return sampled_softmax(
-        every[torch.from_numpy(batch.window), torch.from_numpy(batch.position)],
+        asked[torch.from_numpy(batch.window), torch.from_numpy(batch.place)],
         vectors[places[len(history) :]],
         torch.from_numpy(batch.question),
         torch.from_numpy(columns[:n_answers]),

@@ -6,13 +6,14 @@ whose history ended with that position's basket. Training uses all of them at on
 
 Inputs of both: items (B, L, dim), zero where masked; gaps (B, L), log1p of days before the newest event, falling to
 the right; mask (B, L), 1 where there is an event. Padding stands on the left. `forward` gives unit vectors (B, dim) of
-whole histories, finite and without meaning where there is nothing but padding; `every` gives (B, L, dim), at each
-position the vector of the history up to the end of that position's basket.
+whole histories, finite and without meaning where there is nothing but padding; `at` gives (B, P, dim), at each of
+`positions` int64[B, P] the vector of the history up to the end of that position's basket.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,13 +36,26 @@ class Relations:
     steps: Tensor
 
 
-def relations(gaps: Tensor, mask: Tensor, *, last: bool) -> Relations:
+Pick = Callable[[Tensor], Tensor]
+
+
+def everywhere(rows: Tensor) -> Tensor:
+    return rows
+
+
+def last(rows: Tensor) -> Tensor:
+    return rows[:, -1:]
+
+
+def relations(gaps: Tensor, mask: Tensor, pick: Pick) -> Relations:
+    """Args:
+    pick: takes the asked positions (B, P) out of columns (B, L).
+    """
     days = torch.expm1(gaps)
     opens = F.pad((gaps[:, 1:] != gaps[:, :-1]).to(gaps.dtype), (1, 0))
     basket = torch.cumsum(opens, dim=1)
-    here_days, here_basket = (days[:, -1:], basket[:, -1:]) if last else (days, basket)
-    steps = here_basket.unsqueeze(2) - basket.unsqueeze(1)
-    age = torch.log1p((days.unsqueeze(1) - here_days.unsqueeze(2)).clamp(min=0.0))
+    steps = pick(basket).unsqueeze(2) - basket.unsqueeze(1)
+    age = torch.log1p((days.unsqueeze(1) - pick(days).unsqueeze(2)).clamp(min=0.0))
     return Relations((steps >= 0) & (mask.unsqueeze(1) > 0), age, steps.clamp(min=0.0))
 
 
@@ -65,10 +79,10 @@ class PoolingEncoder(nn.Module):
         )
 
     def forward(self, items: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
-        return self._pool(items, relations(gaps, mask, last=True)).squeeze(1)
+        return self._pool(items, relations(gaps, mask, last)).squeeze(1)
 
-    def every(self, items: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
-        return self._pool(items, relations(gaps, mask, last=False))
+    def at(self, items: Tensor, gaps: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        return self._pool(items, relations(gaps, mask, lambda rows: rows.gather(1, positions)))
 
     def _pool(self, items: Tensor, to: Relations) -> Tensor:
         # (B, Q, P, L): what each learned query looks for, seen from each position.
@@ -141,19 +155,18 @@ class TransformerEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, items: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
-        every = relations(gaps, mask, last=False)
-        last = Relations(every.visible[:, -1:], every.age[:, -1:], every.steps[:, -1:])
-        return self._run(items, every, last).squeeze(1)
+        return self._run(items, gaps, mask, last).squeeze(1)
 
-    def every(self, items: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
-        to = relations(gaps, mask, last=False)
-        return self._run(items, to, to)
+    def at(self, items: Tensor, gaps: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        return self._run(items, gaps, mask, lambda rows: rows.gather(1, positions))
 
-    def _run(self, items: Tensor, among: Relations, asked: Relations) -> Tensor:
+    def _run(self, items: Tensor, gaps: Tensor, mask: Tensor, pick: Pick) -> Tensor:
         events = self.dropout(items * self.scale)
-        *inner, last = self.blocks
+        *inner, outer = self.blocks
+        among = relations(gaps, mask, everywhere)
         for block in inner:
             events = block(events, events, among)
+        asked = relations(gaps, mask, pick)
         own = (asked.visible & (asked.steps == 0)).to(events.dtype)
         at = torch.matmul(own, events) / own.sum(dim=2, keepdim=True).clamp(min=1.0)
-        return F.normalize(self.norm(last(at, events, asked)), dim=-1)
+        return F.normalize(self.norm(outer(at, events, asked)), dim=-1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from offline.models.query_encoders import PoolingEncoder, TransformerEncoder, relations
+from offline.models.query_encoders import PoolingEncoder, TransformerEncoder, everywhere, last, relations
 
 DIM, LENGTH = 8, 10
 torch.manual_seed(5)
@@ -39,13 +39,17 @@ def padded(items: Tensor, gaps: Tensor, mask: Tensor, n: int) -> tuple[Tensor, T
     return pad(items, (0, 0, n, 0)), pad(gaps, (n, 0)), pad(mask, (n, 0))
 
 
+def every(encoder: PoolingEncoder | TransformerEncoder, items: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
+    return encoder.at(items, gaps, mask, torch.arange(items.shape[1]).unsqueeze(0))
+
+
 BASKETS = [40.0, 40.0, 12.0, 9.0, 9.0, 9.0, 1.0, 0.0, 0.0]  # five baskets of 2, 1, 3, 1 and 2 events
 ENDS = [1, 2, 5, 6, 8]
 
 
 def test_relations_by_hand() -> None:
     gaps = torch.log1p(torch.tensor([[0.0, 3.0, 3.0, 0.0]]))  # padding, then a basket of two, then one of one
-    to = relations(gaps, torch.tensor([[0.0, 1.0, 1.0, 1.0]]), last=False)
+    to = relations(gaps, torch.tensor([[0.0, 1.0, 1.0, 1.0]]), everywhere)
     assert to.visible[0].tolist() == [
         [False, False, False, False],
         [False, True, True, False],
@@ -54,9 +58,9 @@ def test_relations_by_hand() -> None:
     ]
     assert to.steps[0, 3].tolist()[1:] == [1.0, 1.0, 0.0]
     assert to.age[0, 3].tolist()[1:] == pytest.approx([np.log(4), np.log(4), 0.0])
-    last = relations(gaps, torch.tensor([[0.0, 1.0, 1.0, 1.0]]), last=True)
-    assert torch.equal(last.visible[0, 0], to.visible[0, 3])
-    assert torch.equal(last.age[0, 0], to.age[0, 3])
+    newest = relations(gaps, torch.tensor([[0.0, 1.0, 1.0, 1.0]]), last)
+    assert torch.equal(newest.visible[0, 0], to.visible[0, 3])
+    assert torch.equal(newest.age[0, 0], to.age[0, 3])
 
 
 @both
@@ -65,12 +69,12 @@ def test_each_position_is_what_serving_gives_a_history_that_ends_there(
     encoder: PoolingEncoder | TransformerEncoder,
 ) -> None:
     items, gaps, mask = history(BASKETS)
-    every = encoder.every(items, gaps, mask)
+    found = every(encoder, items, gaps, mask)
     for end in ENDS:
         newest = BASKETS[end]
         then = torch.log1p(torch.tensor([[day - newest for day in BASKETS[: end + 1]]]))
         assert encoder(items[:, : end + 1], then, mask[:, : end + 1])[0].numpy() == pytest.approx(
-            every[0, end].numpy(), abs=1e-5
+            found[0, end].numpy(), abs=1e-5
         )
 
 
@@ -84,7 +88,7 @@ def test_a_later_event_changes_no_earlier_vector(
     items, gaps, mask = history(BASKETS)
     other = items.clone()
     other[0, changed] = history(BASKETS, seed)[0][0, changed]
-    before, after = encoder.every(items, gaps, mask)[0], encoder.every(other, gaps, mask)[0]
+    before, after = every(encoder, items, gaps, mask)[0], every(encoder, other, gaps, mask)[0]
     first = BASKETS.index(BASKETS[changed])
     assert torch.equal(before[:first], after[:first])
     assert not torch.allclose(before[changed], after[changed], atol=1e-4)
@@ -108,8 +112,8 @@ def test_padding_on_the_left_changes_nothing(encoder: PoolingEncoder | Transform
     assert encoder(*wide).numpy() == pytest.approx(encoder(items, gaps, mask).numpy(), abs=1e-5)
     wide[0][0, :7] = 3.0  # nor does what stands in the padding
     assert encoder(*wide).numpy() == pytest.approx(encoder(items, gaps, mask).numpy(), abs=1e-5)
-    every = encoder.every(items, gaps, mask).numpy()
-    assert encoder.every(*wide)[:, 7:].numpy() == pytest.approx(every, abs=1e-5)
+    found = every(encoder, items, gaps, mask).numpy()
+    assert every(encoder, *wide)[:, 7:].numpy() == pytest.approx(found, abs=1e-5)
 
 
 @both

@@ -44,7 +44,8 @@ def test_one_window_answers_all_questions_of_a_customer() -> None:
     assert batch.item.tolist() == [[1, 2, 3], [0, 0, 7]]
     assert batch.mask.tolist() == [[1, 1, 1], [0, 0, 1]]
     assert batch.gaps[0] == pytest.approx([np.log(2), np.log(2), 0])
-    assert list(zip(batch.window.tolist(), batch.position.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    assert batch.positions.tolist() == [[1, 2], [2, 0]]
+    assert list(zip(batch.window.tolist(), batch.place.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0)]
     assert batch.question.tolist() == [0, 1, 1, 2]
     assert batch.answer.tolist() == [3, 4, 5, 8]
 
@@ -77,7 +78,8 @@ def test_every_question_is_asked_once_with_its_own_past(
         assert batch.item.shape[1] <= length
         for n, (first, until) in enumerate(zip(part.first, part.until, strict=True)):
             assert batch.answer[batch.question == n].tolist() == data.item[first:until].tolist()
-            row, position = batch.window[n], batch.position[n]
+            row = batch.window[n]
+            position = batch.positions[row, batch.place[n]]
             seen = batch.item[row, : position + 1][batch.mask[row, : position + 1] > 0]
             past = data.item[data.start[first] : first]
             assert seen.tolist() == past[len(past) - len(seen) :].tolist()
