@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from infra.errors import ConfigurationError
 from offline.content.cache import VectorCache
-from offline.content.encoders import Encoder, open_encoder, text_only
+from offline.content.encoders import Encoder, open_encoder, text_only, unit_rows
 from offline.content.images import ImageStore
 from offline.content.projection import fit_projection
-from offline.content.texts import article_texts
+from offline.content.texts import PARTS, article_parts
 from offline.progress import step
 
 # Photos are read and hashed by so many at a time, so that a directory of a hundred thousand never lies in memory.
@@ -24,13 +24,14 @@ _PHOTOS = 1_024
 @dataclass(frozen=True)
 class ContentConfig:
     """text, image: names for `encoders.open_encoder`; image None leaves photos aside · image_weight: the photo's share
-    of an article that has both, between 0 and 1 · max_tokens: where texts are cut · dim: dimensions of the result.
+    of an article that has both, between 0 and 1 · max_tokens: where each part of a text is cut · dim: dimensions of
+    the result.
     """
 
     text: str = "auto"
     image: str | None = None
     image_weight: float = 0.5
-    max_tokens: int = 64
+    max_tokens: int = 32
     dim: int = 128
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ def content_vectors(
         ConfigurationError: an encoder is unknown, not installed or not to be had.
     """
     text_encoder = open_encoder(config.text, config.max_tokens)
-    text = encode_texts(article_texts(articles), text_encoder, cache)
+    text = encode_articles(articles, text_encoder, cache)
     if images is None or config.image is None:
         return fit_projection(text, config.dim)(text)
     one_space = config.image == config.text
@@ -60,6 +61,14 @@ def content_vectors(
     photo = encode_photos(articles["article_id"].to_pylist(), images, image_encoder, cache)
     fused = fuse(text, photo, config.image_weight, one_space=one_space)
     return fit_projection(fused, config.dim)(fused)
+
+
+def encode_articles(articles: pa.Table, encoder: Encoder, cache: Path) -> npt.NDArray[np.float32]:
+    """float32[n, dim]: the weighted sum of the vectors of an article's parts (texts.PARTS) as a unit row."""
+    out = np.zeros((articles.num_rows, encoder.dim), np.float32)
+    for texts, (_, weight) in zip(article_parts(articles), PARTS, strict=True):
+        out += weight * encode_texts(texts, encoder, cache)
+    return unit_rows(out)
 
 
 def encode_texts(texts: list[str], encoder: Encoder, cache: Path) -> npt.NDArray[np.float32]:

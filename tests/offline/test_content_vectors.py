@@ -14,7 +14,7 @@ from infra.errors import ConfigurationError
 from offline.content import cache as cache_module
 from offline.content.encoders import open_encoder, unit_rows
 from offline.content.projection import fit_projection
-from offline.content.texts import article_text, article_texts
+from offline.content.texts import article_parts, article_texts, joined
 from offline.content.vectors import ContentConfig, content_vectors, encode_photos, encode_texts, fuse
 from offline.content.words import WordEncoder
 from tests.offline.content_toys import CountingEncoder, Photos, articles
@@ -30,14 +30,28 @@ CATALOGUE = articles(
 
 
 def test_a_text_says_nothing_twice() -> None:
-    grocer = article_text("Premium, 56 oz", "GROCERY", "ICE CREAM", "PREMIUM", None, "National", "GROCERY · ICE CREAM")
+    grocer = joined("Premium, 56 oz", "GROCERY", "ICE CREAM", "PREMIUM", "National", None, "GROCERY · ICE CREAM")
     assert grocer == "Premium, 56 oz · GROCERY · ICE CREAM · National"
-    assert article_text(None, "", "  ") == ""
-    assert article_text("Knit\n  top", "knit top", "Top with  knit cuffs") == "Knit top · Top with knit cuffs"
+    assert joined(None, "", "  ") == ""
+    assert joined("Knit\n  top", "knit top", "Top with  knit cuffs") == "Knit top · Top with knit cuffs"
 
 
 def test_texts_come_in_the_order_of_the_articles() -> None:
     assert article_texts(CATALOGUE)[2:] == ["Denim jeans · Trousers · Blue", "", "Wool jumper · Knitwear · Blue"]
+
+
+def test_parts_leave_out_what_an_earlier_one_says() -> None:
+    row = {
+        "title": "Wool jumper",
+        "subcategory": "Jumper",
+        "colour": "Blue",
+        "text": "Blue · Wool jumper · With cuffs.",
+    }
+    assert article_parts(articles(row, {"colour": "Red"})) == [
+        ["Wool jumper", ""],
+        ["Blue", "Red"],
+        ["With cuffs.", ""],
+    ]
 
 
 def test_vectors_are_unit_rows_and_zero_where_nothing_is_known(tmp_path: Path) -> None:
