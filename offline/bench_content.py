@@ -60,7 +60,7 @@ def measure(
     started = time.monotonic()
     train_clip(train, photos, out, config)
     spent = time.monotonic() - started
-    encoder, text_encoder = open_encoder(f"clip:{out}", 64), open_encoder("auto", 64)
+    encoder, text_encoder = open_encoder(f"clip:{out}", 64), open_encoder("auto", 32)
     return {
         "checkpoint": str(out),
         "training": {

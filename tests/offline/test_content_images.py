@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from infra.errors import DataError
 from offline.content.images import DirectoryImages, ParquetImages, decode_image, open_images
 from tests.offline.content_toys import picture
 
+PHOTOS = Path(os.environ.get("HM_IMAGES_DIR", Path(__file__).parents[3] / "shared" / "data" / "hm-images"))
 RED = picture((200, 10, 10))
 
 
@@ -80,6 +82,18 @@ def claiming(width: int, height: int) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.skipif(
+    not PHOTOS.is_dir(), reason=f"no H&M photos at {PHOTOS}; set HM_IMAGES_DIR to a directory with them"
+)
+def test_real_photos_are_read() -> None:
+    store = open_images(PHOTOS)
+    content = store.get("0111565001")
+    assert content is not None
+    image = decode_image(content)
+    assert image is not None
+    assert image.size == (144, 216)
 
 
 @pytest.mark.parametrize("size", [(8_000, 8_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
