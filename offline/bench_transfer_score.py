@@ -75,15 +75,13 @@ def _answered(
     seed: int,
 ) -> Iterator[TransferRow]:
     chosen = np.flatnonzero((data.shop_of_customer == shop) & (data.new_customer == new_customers))
-    truth = {
-        customer: found for customer in chosen.tolist() if len(found := _truth(data, customer, candidates, not_met))
-    }
+    place = np.full(len(data.items), -1, np.int64)
+    place[candidates] = np.arange(len(candidates))
+    truth = {customer: found for customer in chosen.tolist() if len(found := _truth(data, customer, place, not_met))}
     if not truth or len(candidates) <= K:
         return
     customers = np.array(list(truth), np.int64)
-    place = np.full(len(data.items), -1, np.int64)
-    place[candidates] = np.arange(len(candidates))
-    relevant = [place[found] for found in truth.values()]
+    relevant = list(truth.values())
     popular = np.argsort(-_popularity(data, shop)[candidates], kind="stable")[:K]
     answers = {"random": None, "popular": np.broadcast_to(popular, (len(customers), K))}
     past = Past.of(data, customers)
@@ -102,8 +100,8 @@ def _answered(
         yield TransferRow(data.shops[shop], asked, name, mean, low, high, len(customers), len(candidates))
 
 
-def _truth(data: TransferData, customer: int, candidates: _Ints, not_met: bool) -> _Ints:
-    """The candidates that the customer met in the horizon, if there was a history before it: rows of the items."""
+def _truth(data: TransferData, customer: int, place: _Ints, not_met: bool) -> _Ints:
+    """Places of the candidates that the customer met in the horizon, if there was a history before it."""
     histories = data.histories
     part = slice(int(histories.offsets[customer]), int(histories.offsets[customer + 1]))
     times, items = histories.occurred_at[part], data.item_of_event[part]
@@ -114,7 +112,8 @@ def _truth(data: TransferData, customer: int, candidates: _Ints, not_met: bool) 
     after = np.unique(items[~before & (times < end)])
     if not_met:
         after = np.setdiff1d(after, items[before])
-    return np.intersect1d(after, candidates)
+    places = place[after]
+    return places[places >= 0]
 
 
 def _popularity(data: TransferData, shop: int) -> _Ints:
