@@ -12,8 +12,9 @@ from infra.clock import ManualClock
 from infra.errors import GateError
 from offline.progress import Step
 from serving.messages import STRATEGIES, RecommendationRequest
-from serving.pipeline import Pipeline
+from serving.pipeline import Pipeline, Trace, retrieval_order
 from serving.ranking import Ranker
+from serving.retrieval.candidates import CandidateSet, Floats, Query
 from serving.runtime import Runtime
 from streams.events import from_micros
 from streams.histories import Histories
@@ -23,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 K = 100
 CHUNK = 128
+UNRANKED = "full, ranker off"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,14 @@ class Contender:
     baseline: bool = False
 
 
+class RankerOff(Pipeline):
+    """`full` without its ranker: the candidates stand in the order of retrieval."""
+
+    def _scores(self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace) -> Floats:
+        del degraded, trace
+        return retrieval_order(candidates, prefer="repurchase" if len(query.history) else "popular")
+
+
 def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment: int) -> Asked:
     """What is known of the customers strictly before `moment` (microseconds), encoded once for all contenders, as the
     live worker stores it."""
@@ -85,7 +95,7 @@ def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment
 
 
 def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker]) -> list[Contender]:
-    """`full`; every other strategy; `full` by each peer ranker; `full` without each of its sources.
+    """`full`; every other strategy; `full` by each peer ranker, without a ranker, and without each of its sources.
 
     Args:
         peers: rankers trained beside the one that serves, by name.
@@ -98,6 +108,7 @@ def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker]) -> list[
         Contender(peer_name(name), Pipeline(replace(runtime, ranker=ranker), clock), "full")
         for name, ranker in peers.items()
     ]
+    found.append(Contender(UNRANKED, RankerOff(runtime, clock), "full"))
     found += [
         Contender(ablation_name(source.name), Pipeline(runtime, clock, without=(source.name,)), "full")
         for source in runtime.catalog.sources

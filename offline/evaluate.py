@@ -16,7 +16,7 @@ import numpy.typing as npt
 from infra.errors import GateError
 from offline import metrics as measure
 from offline.build_statistics import item_column
-from offline.contenders import Contender, K, ablation_name, ask, contenders, peer_name, shown
+from offline.contenders import UNRANKED, Contender, K, ablation_name, ask, contenders, peer_name, shown
 from offline.example_customers import example_customers
 from offline.metrics import Ints
 from offline.progress import Step
@@ -33,7 +33,6 @@ from streams.histories import Histories
 
 STALE_DAYS = (1, 7)
 DAY = 86_400_000_000  # microseconds
-UNRANKED = "full, ranker off"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,6 @@ def evaluate(
     progress.expect(len(asked.first) * (len(everyone) + 1) + len(facts) * len(stale))
     lists = {c.name: rows for c in everyone if (rows := shown(c, asked, progress)) is not None}
     candidates = judge_candidates(full, asked, facts, progress)
-    lists[UNRANKED] = candidates.unranked
     baselines = [c.name for c in everyone if c.baseline and c.name in lists]
     board = Scoreboard({name: score(rows, facts) for name, rows in lists.items()}, baselines, seed)
     buyers, shoppers = buyers_before(histories, runtime.items, cut)
@@ -107,7 +105,7 @@ def evaluate(
         "headline": headline,
         "comparisons": board.compare("full", baselines),
         "segments": [board.segment(name, mask, against) for name, mask in masks.items()],
-        "cold_articles": _cold_articles(lists, facts, buyers == 0, seed),
+        "cold_articles": _cold_articles(lists, facts, buyers == 0, asked.known, seed),
         "sources": candidates.report(facts),
         "candidates": candidates.summary(facts),
         "ablations": board.compare("full", [*without, UNRANKED]),
@@ -153,20 +151,28 @@ def buyers_before(histories: Histories, items: ItemTable, cut: int) -> tuple[npt
     return np.bincount(pairs % len(items), minlength=len(items)), len(np.unique(pairs // len(items)))
 
 
-def _cold_articles(lists: Mapping[str, Ints], facts: Truth, cold: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:
+def _cold_articles(
+    lists: Mapping[str, Ints],
+    facts: Truth,
+    cold: npt.NDArray[np.bool_],
+    known: npt.NDArray[np.bool_],
+    seed: int,
+) -> dict[str, Any]:
     """Recall@100 of each contender over the articles that nobody had bought before the cut, from the same lists over
-    the full catalogue, against K articles drawn at random."""
+    the full catalogue, against K articles drawn at random: for all customers, and for those with a past, whom alone a
+    source can lead to an article that is not popular."""
     bought, rows = facts.of_articles(cold)
     expected = min(K, facts.n_items) / facts.n_items
     found = {"articles": int(cold.sum()), "customers": len(bought), "purchases": len(bought.keys)}
     if not len(bought):
         return found
+    recalls = {name: measure.recall(bought.hits(shown[rows]), bought.relevant, K) for name, shown in lists.items()}
+    past = known[rows]
     return found | {
         "random": round(expected, 6),
-        "contenders": {
-            name: over_random(measure.recall(bought.hits(shown[rows]), bought.relevant, K), expected, seed)
-            for name, shown in lists.items()
-        },
+        "contenders": {name: over_random(recall, expected, seed) for name, recall in recalls.items()},
+        "known_customers": int(past.sum()),
+        "known": {name: over_random(recall[past], expected, seed) for name, recall in recalls.items() if past.any()},
     }
 
 

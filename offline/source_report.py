@@ -12,12 +12,9 @@ from offline.contenders import Asked, Contender, K
 from offline.progress import Step
 from offline.reliability import reliability
 from offline.truth import Truth
-from serving.pipeline import retrieval_order
-from serving.reranking import order
-from serving.retrieval.candidates import UNRANKED, CandidateSet
+from serving.retrieval.candidates import UNRANKED
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +22,6 @@ class Candidates:
     """hits: how many of each customer's purchases each source found, float64[n, S]; without: the union of all other
     sources, float64[n, S]; only: float64[n, S] found by that source alone; union: float64[n] ·
     found: float64[n, S] candidates by source · size: float64[n] candidates in all ·
-    unranked: int64[n, K] the lists in retrieval order, -1 where they have ended ·
     probability: float32[.] the ranker's word on every candidate · happened: bool[.] whether it was bought."""
 
     sources: tuple[str, ...]
@@ -35,7 +31,6 @@ class Candidates:
     union: Floats
     found: Floats
     size: Floats
-    unranked: Ints
     probability: npt.NDArray[np.float32]
     happened: npt.NDArray[np.bool_]
 
@@ -104,7 +99,6 @@ def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step
     rows = _Rows()
     at: list[int] = []
     size: list[int] = []
-    unranked = np.full((len(asked.customers), K), -1, np.int64)
     probability: list[npt.NDArray[np.float32]] = []
     happened: list[npt.NDArray[np.bool_]] = []
     sources: tuple[str, ...] = ()
@@ -112,14 +106,12 @@ def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step
     for requests, stored in asked.requests("full", K):
         for query, found in full.pipeline.candidates(requests, stored):
             sources = found.sources
-            best = _unranked(found, cold=not len(query.history))
             scores = ranker.score(catalog.features.build(query, found))[:, 0]
             for row in members[lot].tolist():
                 bought = truth.bought(row, found.item_idx)
                 rows.add(found.ranks, bought)
                 at.append(row)
                 size.append(len(found))
-                unranked[row, : len(best)] = best
                 probability.append(scores)
                 happened.append(bought)
             lot += 1
@@ -133,12 +125,6 @@ def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step
         union=np.array(rows.union)[back],
         found=np.stack(rows.found)[back],
         size=np.array(size, np.float64)[back],
-        unranked=unranked,
         probability=np.concatenate(probability),
         happened=np.concatenate(happened),
     )
-
-
-def _unranked(found: CandidateSet, *, cold: bool) -> Ints:
-    scores = retrieval_order(found, prefer="popular" if cold else "repurchase")
-    return np.asarray(found.item_idx[order(scores, found.item_idx, K)])

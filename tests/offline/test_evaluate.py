@@ -201,3 +201,9 @@ def test_buyers_are_counted_before_the_cut_and_once_each() -> None:
     )
     buyers, shoppers = buyers_before(histories, items_of("tea", "milk"), CUT_US)
     assert (buyers.tolist(), shoppers) == ([2, 0], 2)
+
+
+def test_with_the_ranker_off_the_lists_are_as_long_and_hold_the_habits_first(tiny: Tiny) -> None:
+    found = judge(tiny, {customer_id(3): {item(tiny, "shoe", 0): 9.5}})
+    assert found.metrics[UNRANKED]["map@12"] == found.metrics["repurchase"]["map@12"] == 1.0
+    assert found.metrics[UNRANKED]["coverage@12"] == round(12 / 13, 5)
