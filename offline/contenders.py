@@ -40,6 +40,11 @@ class Asked:
     first: Ints
     lot: Ints
 
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether anything is known of each customer, bool[n]."""
+        return np.array([state is not None for state in self.stored], np.bool_)
+
     def requests(
         self, strategy: str, k: int
     ) -> Iterator[tuple[list[RecommendationRequest], list[StoredCustomer | None]]]:

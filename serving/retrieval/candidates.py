@@ -51,8 +51,8 @@ class CandidateSet:
 
     def found_by(self, row: int) -> str:
         """Names of the sources that found a candidate, best rank first, joined by '+'."""
-        order = np.argsort(self.ranks[row], kind="stable")
-        return "+".join(self.sources[s] for s in order if self.ranks[row, s] < UNRANKED)
+        found = sorted((rank, s) for s, rank in enumerate(self.ranks[row].tolist()) if rank < UNRANKED)
+        return "+".join(self.sources[s] for _, s in found)
 
 
 def merge(sources: Sequence[str], found: Sequence[tuple[Ints, Floats]]) -> CandidateSet:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from infra.errors import GateError
-from offline.contenders import Contender, ask, contenders, shown
-from offline.evaluate import UNRANKED, Evaluation, buyers_before, evaluate, index_recall
+from offline.contenders import UNRANKED, Contender, ask, contenders, shown
+from offline.evaluate import Evaluation, buyers_before, evaluate, index_recall
 from offline.histories import load_histories
 from offline.progress import Step
 from serving.index import VectorIndex
@@ -170,6 +170,10 @@ def test_sources_are_judged_by_what_they_and_only_they_find(tiny: Tiny) -> None:
     assert (cold["articles"], cold["customers"], cold["purchases"]) == (1, 1, 1)
     assert cold["random"] == 1.0  # a list of 100 from a shop of 13
     assert cold["contenders"]["popular"]["recall@100"] == 1.0  # lists are filled up with all there is
+    assert cold["known_customers"] == 1
+    assert cold["known"] == cold["contenders"]
+    stranger = judge(tiny, {"nobody-knows": {hat: 1.0}}).details["cold_articles"]
+    assert (stranger["known_customers"], stranger["known"]) == (0, {})
 
 
 def test_segments_and_staleness_are_told_apart(tiny: Tiny) -> None:
