@@ -86,6 +86,8 @@ def train_clip(pairs: Pairs, garments: Garments | None, directory: Path, config:
     library = clip_library()
     seed_everything(config.seed)
     model = library.CLIP(**json.loads(json.dumps(config.model)))
+    # Convolutions take half the time on a processor when a pixel's channels lie side by side.
+    model.visual.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-6)
     directory.mkdir(parents=True, exist_ok=True)
     described = _described(config, pairs, garments)
