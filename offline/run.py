@@ -73,7 +73,7 @@ class RunConfig:
 
 PRESETS = {
     "quick": RunConfig(
-        RetrievalConfig(examples=60_000, epochs=1),
+        RetrievalConfig(examples=100_000, epochs=2),
         refresh_examples=30_000,
         ranking=RankingConfig(weeks=3, epochs=4),
     ),

@@ -33,13 +33,13 @@ class RetrievalConfig:
     examples: int = 300_000
     epochs: int = 3
     days: float = 182
-    batch: int = 1_024  # articles to predict in a step
+    batch: int = 2_048  # articles to predict in a step
     negatives: int = 2_048  # uniform ones a step, beside those that others of the batch bought
     in_batch: bool = True  # whether what others of the batch bought is a negative at all
-    learning_rate: float = 2e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 0.0
     dim: int = 64
-    log_q: float = 0.5
+    log_q: float = 1.0
     recency_days: float = 120.0
     id_dropout: float = 0.3
     query_encoder: QueryEncoderKind = "pooling"
