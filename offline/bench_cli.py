@@ -29,6 +29,7 @@ bench.add_command(transfer)
 @click.option("--until", help="A data set's cut: learn before this date, judge on the week from it.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), help="Fewer or more passes than the standard configuration.")
+@click.option("--dim", type=click.IntRange(min=2), help="Another length of the vectors.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--ablate", help="Vary one choice at a time: logq, negatives, id, encoder (comma-separated).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -38,6 +39,7 @@ def retrieval(
     until: str | None,
     seed: int,
     epochs: int | None,
+    dim: int | None,
     threads: int,
     ablate: str | None,
     as_json: bool,
@@ -53,6 +55,8 @@ def retrieval(
     data, config = _opened(source, path, until)
     if epochs is not None:
         config = replace(config, epochs=epochs)
+    if dim is not None:
+        config = replace(config, dim=dim)
     if names:
         rows = list(bench_retrieval.ablate(data, config, seed, names))
         click.echo(json.dumps({"data": source, "ablations": rows}) if as_json else _table(rows))

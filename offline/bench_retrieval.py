@@ -84,15 +84,21 @@ def ablate(
     data: NextItemData | ProductData, config: RetrievalConfig, seed: int, names: list[str]
 ) -> Iterator[dict[str, Any]]:
     """One row a variant: what was varied, its value, and how it is judged (never on a benchmark's test items)."""
+    known: dict[RetrievalConfig, dict[str, Any]] = {}  # each group holds the configuration itself
     for name in names:
         for value, changed in ABLATIONS[name].items():
             varied = replace(config, **changed)
-            if isinstance(data, NextItemData):
-                found = next_item(data, varied, seed, test=False)
-                del found["valid"]
-            else:
-                found = product(data, varied, seed)
-            yield {"varied": name, "value": value, **found}
+            if varied not in known:
+                known[varied] = _judged(data, varied, seed)
+            yield {"varied": name, "value": value, **known[varied]}
+
+
+def _judged(data: NextItemData | ProductData, config: RetrievalConfig, seed: int) -> dict[str, Any]:
+    if isinstance(data, NextItemData):
+        found = next_item(data, config, seed, test=False)
+        del found["valid"]
+        return found
+    return product(data, config, seed)
 
 
 def ablation_names(text: str) -> list[str]:

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from infra.errors import ConfigurationError
+
 HIDDEN = -1e4  # a logit so low that softmax gives 0, and finite where everything is hidden
 
 
@@ -148,6 +150,10 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, dim: int, heads: int, blocks: int, dropout: float) -> None:
         super().__init__()
+        if dim % heads:
+            raise ConfigurationError(
+                f"vectors of {dim} cannot be split among {heads} heads; choose a multiple of {heads}"
+            )
         # Unit rows have entries of about 1/sqrt(dim), too small beside what the blocks add.
         self.scale = nn.Parameter(torch.tensor(math.sqrt(dim) / 2))
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(blocks))

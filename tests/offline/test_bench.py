@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from infra.errors import ConfigurationError, DataError
+from offline import bench_retrieval
 from offline.bench_cli import bench
 from offline.bench_next_item import NextItemData, amazon_beauty, judge, rank_metrics, word_inputs
 from offline.bench_product import ProductData
@@ -115,8 +116,22 @@ def test_the_command_prints_one_object_and_a_row_a_variant(tmp_path: Path) -> No
     assert 0 <= found["ndcg@10"] <= found["recall@10"] <= 1
     table = CliRunner().invoke(bench, [*base[:-1], "--ablate", "negatives"], catch_exceptions=False).stdout
     assert [line.split()[0] for line in table.splitlines()] == ["varied", *["negatives"] * 3]
-    refused = CliRunner().invoke(bench, ["retrieval", "--json"])
-    assert isinstance(refused.exception, ConfigurationError)
+    for wrong in (["retrieval", "--json"], [*base, "--dim", "7"], [*base, "--until", "2020-01-01"]):
+        assert isinstance(CliRunner().invoke(bench, wrong).exception, ConfigurationError)
+
+
+def test_a_configuration_that_stands_in_two_groups_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[RetrievalConfig] = []
+
+    def count(data: NextItemData, config: RetrievalConfig, seed: int) -> dict[str, float]:
+        trained.append(config)
+        return {"recall@10": float(len(trained))}
+
+    monkeypatch.setattr(bench_retrieval, "_judged", count)
+    rows = list(bench_retrieval.ablate(cycles(), SMALL, 1, ["logq", "negatives"]))
+    assert [row["value"] for row in rows] == [*ABLATIONS["logq"], *ABLATIONS["negatives"]]
+    assert rows[2]["recall@10"] == rows[3]["recall@10"]  # alpha 1 and mixed negatives are the configuration itself
+    assert len(trained) == 5
 
 
 def test_product_judge_counts_buyers_without_a_state_as_misses() -> None:
