@@ -19,7 +19,7 @@ from offline.train_retrieval import RetrievalConfig, fit, new_two_tower, train_t
 # Chosen on the validation items alone.
 NEXT_ITEM = RetrievalConfig(
     examples=10_000_000,
-    epochs=20,
+    epochs=10,
     dim=128,
     days=100_000,
     batch=1_500,
