@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from serving.history import INTEREST
 from serving.items import ATTRIBUTES, ItemTable
 from serving.statistics import ALL, ItemStatistics
 from streams.encoder import MICROS_A_DAY
@@ -28,6 +29,7 @@ def build_items(articles: pa.Table, histories: Histories, cut: int) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "article_id": articles["article_id"],
         "title": articles["title"],
+        "product_code": articles["product_code"],
     }
     columns |= {name: articles[name] for name in ATTRIBUTES}
     columns["price"] = pa.array(prices_at(articles, histories, cut), from_pandas=True)
@@ -65,26 +67,42 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
     def sold(days: float) -> npt.NDArray[np.float32]:
         return np.bincount(item[age <= days], minlength=n).astype(np.float32)
 
-    last = np.full(n, NEVER_SOLD)
+    first, last = np.zeros(n), np.full(n, NEVER_SOLD)
     np.minimum.at(last, item, age)
+    np.maximum.at(first, item, age)
     recent = age <= 91
     pairs = np.unique(customer[recent] * n + item[recent])
     buyers = np.bincount(pairs % n, minlength=n).astype(np.float32)
     repeat_rate, interval = _repeats(customer, item, age, n)
     names = [ALL, *sorted(set(segments.values()))]
-    share, top = _segments(histories, names, segments, (customer, item, age), n)
+    share, top = _segments(histories, names, segments, column, cut, n)
     return ItemStatistics(
         segments=names,
+        sold_1d=sold(1),
+        sold_3d=sold(3),
         sold_7d=sold(7),
         sold_28d=sold(28),
         sold_91d=sold(91),
         buyers_91d=buyers,
         repeat_rate=repeat_rate,
         interval=interval,
+        first_sold=np.where(last < NEVER_SOLD, first, NEVER_SOLD).astype(np.float32),
         last_sold=last.astype(np.float32),
+        price_7d=_mean_paid(histories, column, use, cut - 7 * MICROS_A_DAY, n),
         segment_share=share,
         top=top,
     )
+
+
+def _mean_paid(
+    histories: Histories, column: npt.NDArray[np.int64], use: npt.NDArray[np.bool_], start: float, n: int
+) -> npt.NDArray[np.float32]:
+    """Mean price a piece of the lines in `use` since `start`, nan where an article has none; float32[n]."""
+    lately = use & (histories.occurred_at >= start) & ~np.isnan(histories.prices)
+    each = histories.prices[lately] / np.maximum(histories.quantities[lately], 1)
+    lines = np.bincount(column[lately], minlength=n)
+    total = np.bincount(column[lately], weights=each, minlength=n)
+    return np.where(lines > 0, total / np.maximum(lines, 1), np.nan).astype(np.float32)
 
 
 def _repeats(
@@ -113,22 +131,26 @@ def _segments(
     histories: Histories,
     names: list[str],
     segments: dict[str, str],
-    events: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]],
+    column: npt.NDArray[np.int64],
+    cut: int,
     n: int,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    customer, item, age = events
+    """Popularity by segment: of all acts, each weighed by what its type says of interest."""
+    use = (histories.occurred_at < cut) & (column >= 0)
+    item, age = column[use], (cut - histories.occurred_at[use]) / MICROS_A_DAY
+    interest = INTEREST[histories.types[use]]
     code = {name: row for row, name in enumerate(names)}
     of_customer = np.array([code.get(segments.get(c, ALL), 0) for c in histories.customers], np.int64)
-    segment = of_customer[customer] if len(customer) else customer
+    segment = of_customer[histories.customer_rows[use]] if len(item) else item
     month = age <= 28
-    recent = np.bincount(item, weights=np.exp(-age / POPULAR_DAYS), minlength=n).astype(np.float64)
-    everybody = np.bincount(item[month], minlength=n).astype(np.float64)
-    base = everybody / max(everybody.sum(), 1)
+    recent = np.bincount(item, weights=interest * np.exp(-age / POPULAR_DAYS), minlength=n).astype(np.float64)
+    everybody = np.bincount(item[month], weights=interest[month], minlength=n).astype(np.float64)
+    base = everybody / max(everybody.sum(), 1e-12)
     share = np.zeros((len(names), n), np.float32)
     top = np.zeros((len(names), min(TOP, n)), np.int64)
     for row in range(len(names)):
         mine = month if row == 0 else month & (segment == row)
-        counts = np.bincount(item[mine], minlength=n)
+        counts = np.bincount(item[mine], weights=interest[mine], minlength=n)
         share[row] = (counts + SMOOTHING * base) / (counts.sum() + SMOOTHING)
         score = recent * share[row] / np.maximum(share[0], 1e-12)
         top[row] = np.argsort(-score, kind="stable")[: top.shape[1]]

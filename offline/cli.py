@@ -39,6 +39,13 @@ offline.add_command(rolling)
 @click.option(
     "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as HTML here."
 )
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Photos of the articles, a directory laid out as H&M's or a Parquet of article_id and jpeg: shown in the "
+    "report, and looked at where --image-encoder says by what.",
+)
+@click.option("--image-encoder", help="What looks at the photos: clip:MODEL@TAG, or clip:MODEL@FILE.safetensors.")
 @click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
 @JSON
 def run(
@@ -48,6 +55,8 @@ def run(
     preset: str,
     seed: int | None,
     page: Path | None,
+    images: Path | None,
+    image_encoder: str | None,
     activate_anyway: bool,
     as_json: bool,
 ) -> None:
@@ -55,6 +64,7 @@ def run(
     from dataclasses import replace
 
     from infra.registry import Registry
+    from offline.content.images import open_images
     from offline.event_log import import_data, log_directory
     from offline.report import check_page, run_facts, write_report
     from offline.run import PRESETS, OfflineRun, limit_threads, say
@@ -69,10 +79,13 @@ def run(
     if until and parse_day(until) > log.span[1]:
         say(f"the log ends on {log.span[1].date()}, before --until: its last {window.horizon} days are the test")
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
-    job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock))
+    if image_encoder:
+        config = replace(config, content=replace(config.content, image=image_encoder))
+    photos = open_images(images) if images else None
+    job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock), photos)
     result = job.execute(Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway)
     if page is not None:
-        write_report(page, result.report | run_facts() | {"bundle_id": result.bundle_id})
+        write_report(page, result.report | run_facts() | {"bundle_id": result.bundle_id}, photos)
     if as_json:
         summary = {
             "bundle_id": result.bundle_id,

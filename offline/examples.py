@@ -10,21 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from offline.build_statistics import build_statistics, item_column
+from offline.build_statistics import item_column
 from offline.progress import Step
-from serving.features import FEATURES, FeatureBuilder
-from serving.history import history_of
-from serving.index import VectorIndex
+from serving.features import FEATURES
 from serving.items import ItemTable
-from serving.pipeline import retrieve
-from serving.retrieval.candidates import Query
+from serving.pipeline import query_vectors, retrieve
+from serving.retrieval.query import Query
 from serving.runtime import Catalog
-from streams.encoder import QueryEncoder
 from streams.events import PURCHASE, TYPE_CODES
 from streams.histories import Histories
+from streams.state import CustomerState
+from streams.store import StoredCustomer
 
 CHUNK = 256
-
+STRANGERS = 5
 
 TASKS = ("purchase", "repurchase", "spend")
 FUNNEL = ("view", "cart")  # wide to narrow; every purchase counts as both
@@ -78,27 +77,6 @@ class Examples:
         )
 
 
-def catalog_at(
-    histories: Histories,
-    items: ItemTable,
-    segments: Mapping[str, str],
-    cut: int,
-    vectors: npt.NDArray[np.float32],
-    encoder: QueryEncoder,
-    index: VectorIndex | None = None,
-) -> Catalog:
-    """What a bundle built at `cut` would hold, without its ranker."""
-    statistics = build_statistics(histories, items, dict(segments), cut)
-    return Catalog(
-        items=items,
-        statistics=statistics,
-        encoder=encoder,
-        index=index or VectorIndex.build(vectors),
-        features=FeatureBuilder(items, statistics, vectors),
-        segments=dict(segments),
-    )
-
-
 def purchases_between(histories: Histories, items: ItemTable, start: int, end: int) -> dict[str, dict[int, float]]:
     """customer_id -> item_idx -> amount paid, for purchases in [start, end) microseconds."""
     column = item_column(histories, items)
@@ -144,12 +122,15 @@ def build_examples(
     limit: int,
     seed: int,
 ) -> Examples:
-    """Examples of one cut, for the customers who have a past and bought something in the horizon; where the log knows
-    views or carts, customers who only looked follow up to the limit.
+    """Examples of one cut, for customers who bought something in the horizon; where the log knows views or carts,
+    customers who only looked follow up to the limit.
+
+    For every STRANGERS customers with a past there is one without, so that the ranker learns what to show to somebody
+    it knows nothing of: a true newcomer, or where there are too few, a customer whose past is hidden.
 
     Args:
         horizon: microseconds after `cut` in which events count.
-        limit: at most so many customers, drawn at random, buyers first.
+        limit: at most so many customers with a past, drawn at random, buyers first.
     """
     end = cut + horizon
     bought = purchases_between(histories, catalog.items, cut, end)
@@ -159,24 +140,22 @@ def build_examples(
         touched_between(histories, catalog.items, cut, end, [PURCHASE, *(TYPE_CODES[t] for t in funnel[stage:])])
         for stage in range(len(funnel))
     ]
-    customers = _draw(sorted(bought), sorted(set().union(*touched) - set(bought)), limit, seed)
+    states = {c: histories.state(c, cut) for c in sorted(set(bought).union(*touched))}
+    known = [c for c, state in states.items() if state is not None]
+    rng = np.random.default_rng(seed)
+    customers = _draw([c for c in known if c in bought], [c for c in known if c not in bought], limit, rng)
+    newcomers = [c for c in bought if states[c] is None]
+    hidden = [c for c in known if c in bought]
+    strangers = _draw(newcomers, hidden, len(customers) // STRANGERS, rng)
+    drawn = [(c, states[c]) for c in customers] + [(c, None) for c in strangers]
     tasks = TASKS + funnel
     parts: list[npt.NDArray[np.float32]] = []
     labels: list[npt.NDArray[np.float32]] = []
     groups: list[npt.NDArray[np.int64]] = []
-    for first in range(0, len(customers), CHUNK):
-        chunk = customers[first : first + CHUNK]
-        pairs = [(c, state) for c in chunk if (state := histories.state(c, cut)) is not None]
-        vectors = catalog.encoder.encode([state for _, state in pairs])
-        queries = [
-            Query(
-                history_of(state, catalog.items.index, cut),
-                vector,
-                catalog.statistics.segment_of(catalog.segments.get(customer)),
-            )
-            for (customer, state), vector in zip(pairs, vectors, strict=True)
-        ]
-        for (customer, _), query, found in zip(pairs, queries, retrieve(catalog.sources, queries), strict=True):
+    for first in range(0, len(drawn), CHUNK):
+        chunk = drawn[first : first + CHUNK]
+        queries = _queries(catalog, chunk, cut)
+        for (customer, _), query, found in zip(chunk, queries, retrieve(catalog, queries), strict=True):
             parts.append(catalog.features.build(query, found))
             labels.append(_labels(found.item_idx, query, bought.get(customer, {}), [t.get(customer) for t in touched]))
             groups.append(np.full(len(found), len(groups), np.int64))
@@ -187,10 +166,17 @@ def build_examples(
     return Examples(np.concatenate(parts), np.concatenate(labels), group, np.full(len(group), cut), tasks=tasks)
 
 
-def _draw(buyers: list[str], others: list[str], limit: int, seed: int) -> list[str]:
-    """At most `limit` customers, buyers first, sorted within each."""
-    rng = np.random.default_rng(seed)
-    chosen = [buyers[i] for i in np.sort(rng.choice(len(buyers), min(limit, len(buyers)), replace=False))]
+def _queries(catalog: Catalog, customers: Sequence[tuple[str, CustomerState | None]], cut: int) -> list[Query]:
+    vectors = query_vectors(catalog, [None if s is None else StoredCustomer(s, 0) for _, s in customers])
+    return [
+        catalog.query(state, vector, catalog.segments.get(customer), cut)
+        for (customer, state), vector in zip(customers, vectors, strict=True)
+    ]
+
+
+def _draw(first: list[str], others: list[str], limit: int, rng: np.random.Generator) -> list[str]:
+    """At most `limit` customers, all of the first before any of the others, in their order within each."""
+    chosen = [first[i] for i in np.sort(rng.choice(len(first), min(limit, len(first)), replace=False))]
     more = min(limit - len(chosen), len(others))
     return chosen + [others[i] for i in np.sort(rng.choice(len(others), more, replace=False))]
 

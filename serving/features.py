@@ -2,7 +2,7 @@
 
 One row a candidate. Nothing here reads a clock, a store or a label; everything comes from the customer's history before
 `as_of`, the bundle's statistics at its cut, and retrieval. Counts and days enter as log1p, so that the network sees
-habits of a week and of a year on one scale; a value that does not exist is NEVER (days) or 0 (counts).
+habits of a week and of a year on one scale; a value that does not exist is NEVER (days, trips) or 0 (counts).
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import numpy.typing as npt
 
 from serving.history import History
 from serving.items import ItemTable
-from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Query
+from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints
+from serving.retrieval.collaborative import Factors
+from serving.retrieval.query import Query
+from serving.rhythm import LATELY, NEVER, Doubles, Trips, customer_rhythm, due, interval, trips_of
 from serving.statistics import ItemStatistics
+from streams.events import CART, VIEW
 
-NEVER = 1_000.0  # days; farther than any history reaches
-SOURCES = ("repurchase", "popular", "two_tower")
+SOURCES = ("repurchase", "variants", "covisitation", "popular", "collab", "two_tower", "content")
+LOOKED_AT = 16  # newest acts whose closest content counts
 
-FEATURES = (
-    # customer x article
+OWN = (
     "bought",
     "bought_count",
+    "bought_count_7d",
     "bought_count_30d",
     "bought_count_90d",
     "bought_decayed",
@@ -33,45 +37,62 @@ FEATURES = (
     "bought_share",
     "bought_trips",
     "trip_share",
+    "bought_last_5_trips",
+    "bought_last_10_trips",
+    "trips_since",
+    "own_trip_interval",
+    "own_trip_due",
     "own_interval_days",
     "own_due",
     "item_interval_days",
     "item_due",
-    "bought_last_trip",
-    # customer x group of articles
+    "price_to_paid",
+    "viewed_decayed",
+    "viewed_last_days",
+    "carted_last_days",
+)
+GROUP = (
     "subcategory_count",
     "subcategory_decayed",
     "subcategory_last_days",
     "subcategory_bought_share",
+    "subcategory_trip_share",
+    "subcategory_due",
     "category_share",
     "category_last_days",
     "brand_share",
+    "product_count",
+    "product_last_days",
     "price_to_habit",
-    # article
+)
+ITEM = (
+    "sold_1d",
+    "sold_3d",
     "sold_7d",
     "sold_28d",
     "sold_91d",
     "sold_trend",
+    "sold_trend_3d",
     "buyers_91d",
     "repeat_rate",
     "last_sold_days",
-    "segment_lift",
+    "first_sold_days",
     "price",
-    # customer
-    "trips",
-    "trips_30d",
-    "last_trip_days",
-    "trip_interval_days",
-    "trip_due",
-    "basket_size",
-    "explored",
-    # retrieval
+    "price_trend",
+    "segment_lift",
+)
+CUSTOMER = ("trips", "trips_30d", "last_trip_days", "trip_interval_days", "trip_due", "basket_size", "explored")
+RETRIEVAL = (
     "two_tower_cosine",
-    "repurchase_rank",
-    "popular_rank",
-    "two_tower_rank",
+    "collab_score",
+    "content_cosine",
+    "content_nearest",
+    "related_sum",
+    "related_max",
+    *(f"{name}_rank" for name in SOURCES),
     "found_by",
 )
+FEATURES = (*OWN, *GROUP, *ITEM, *CUSTOMER, *RETRIEVAL)
 
 
 def feature_hash() -> str:
@@ -80,171 +101,211 @@ def feature_hash() -> str:
 
 
 class FeatureBuilder:
-    """Features over one bundle's items. `vectors`: float32[n, d] unit article vectors."""
+    """Features over one bundle's items.
 
-    def __init__(self, items: ItemTable, statistics: ItemStatistics, vectors: Floats) -> None:
+    Args:
+        vectors: float32[n, d] unit article vectors of the two-tower. content: float32[n, c] unit content vectors.
+    """
+
+    def __init__(
+        self, items: ItemTable, statistics: ItemStatistics, vectors: Floats, factors: Factors, content: Floats
+    ) -> None:
         self._vectors = vectors
-        self._statistics = statistics
-        self._log_price = np.log1p(np.nan_to_num(items.prices, nan=0.0))
-        self._groups = {name: items.codes[name] for name in ("subcategory", "category", "brand")}
-        self._sizes = {name: len(items.labels[name]) + 1 for name in self._groups}
-        s = statistics
-        per_week = s.sold_28d / 4
-        self._item = np.stack(
-            [
-                np.log1p(s.sold_7d),
-                np.log1p(s.sold_28d),
-                np.log1p(s.sold_91d),
-                np.log((s.sold_7d + 1) / (per_week + 1)),
-                np.log1p(s.buyers_91d),
-                s.repeat_rate,
-                np.log1p(s.last_sold),
-            ]
-        ).astype(np.float32)
-        self._interval = np.nan_to_num(s.interval, nan=NEVER).astype(np.float64)
+        self._factors = factors.items
+        self._content = content
+        self._segment_share = statistics.segment_share
+        self._log_price = np.log1p(np.nan_to_num(items.prices, nan=0.0)).astype(np.float64)
+        self._groups = {name: items.codes[name].astype(np.int64) + 1 for name in ("subcategory", "category", "brand")}
+        self._groups["product"] = items.products + 1
+        self._sizes = {name: int(codes.max(initial=0)) + 1 for name, codes in self._groups.items()}
+        self._item = _item_columns(items, statistics)
+        self._interval = np.nan_to_num(statistics.interval, nan=NEVER).astype(np.float64)
 
     def build(self, query: Query, candidates: CandidateSet) -> Floats:
         """float32[C, F] in the order of FEATURES, finite everywhere."""
         history, rows = query.history, candidates.item_idx
-        out = np.empty((len(FEATURES), len(rows)), np.float32)
-        out[0:16] = self._own(history, rows)
-        out[16:24] = self._group(history, rows)
-        out[24:31] = self._item[:, rows]
-        share = self._statistics.segment_share
-        out[31] = np.log((share[query.segment, rows] + 1e-6) / (share[0, rows] + 1e-6))
-        out[32] = self._log_price[rows]
-        out[33:40] = np.array(_trips(history), np.float32)[:, None]
-        out[40] = self._vectors[rows] @ query.vector
-        out[41:44] = np.log1p(candidates.ranks.T)
-        out[44] = (candidates.ranks < UNRANKED).sum(axis=1)
-        return out.T
+        trips = trips_of(history)
+        blocks = (
+            self._own(history, trips, rows),
+            self._group(history, trips, rows),
+            self._item[:, rows],
+            self._lift(query.segment, rows)[None],
+            np.repeat(np.array(customer_rhythm(history, trips))[:, None], len(rows), axis=1),
+            self._retrieval(query, candidates),
+        )
+        return np.concatenate(blocks, dtype=np.float32).T
 
-    def _own(self, history: History, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Features of the customer's own purchases of exactly these articles, float64[16, C]."""
-        place, known = _lookup(history.items, rows)
-        n = len(history.items)
+    def _lift(self, segment: int, rows: Ints) -> Floats:
+        share = self._segment_share
+        return np.asarray(np.log((share[segment, rows] + 1e-6) / (share[0, rows] + 1e-6)))
 
-        def by_item(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            sums = np.bincount(_inverse(history), weights=weights, minlength=n).astype(np.float64)
-            return _gather(sums, place, known, 0.0)
+    def _own(self, history: History, trips: Trips, rows: Ints) -> Doubles:
+        """What the customer did with exactly these articles, float64[len(OWN), C]."""
+        at = _Lookup(history.items, rows)
+        inverse = np.searchsorted(history.items, history.item_idx)
 
-        count = _gather(history.count, place, known, 0.0)
-        decayed = _gather(history.decayed, place, known, 0.0)
-        last = _gather(history.last_age, place, known, NEVER)
-        first = _gather(history.first_age, place, known, NEVER)
-        days, trips_by_item, trips = _trip_counts(history)
-        on_trips = _gather(trips_by_item, place, known, 0.0)
-        own_interval = np.where(on_trips > 1, (first - last) / np.maximum(on_trips - 1, 1), NEVER)
+        def summed(weights: Doubles) -> Doubles:
+            return at(_sums(inverse, weights, len(history.items)), 0.0)
+
+        count, last, first = at(history.count, 0.0), at(history.last_age, NEVER), at(history.first_age, NEVER)
+        rhythm = trips.rhythm(inverse, len(history.items))
+        on_trips, since = at(rhythm.trips, 0.0), at(rhythm.newest, NEVER)
+        lately = [
+            at(count, 0.0) / max(min(last, len(trips)), 1) for last, count in zip(LATELY, rhythm.lately, strict=True)
+        ]
+        trip_interval = interval(at(rhythm.oldest, NEVER), since, on_trips)
+        own_interval = interval(first, last, on_trips)
         item_interval = self._interval[rows]
         return np.stack(
             [
-                known.astype(np.float64),
+                at.known.astype(np.float64),
                 np.log1p(count),
-                np.log1p(by_item((history.ages < 30).astype(np.float64))),
-                np.log1p(by_item((history.ages < 90).astype(np.float64))),
-                decayed,
-                by_item(np.exp(-history.ages / 14)),
+                *(np.log1p(summed((history.ages < days).astype(np.float64))) for days in (7, 30, 90)),
+                at(history.decayed, 0.0),
+                summed(np.exp(-history.ages / 14)),
                 np.log1p(last),
                 np.log1p(first),
                 count / max(len(history), 1),
                 np.log1p(on_trips),
-                on_trips / max(trips, 1),
+                on_trips / max(len(trips), 1),
+                *lately,
+                np.log1p(since),
+                np.log1p(trip_interval),
+                due(since, trip_interval),
                 np.log1p(own_interval),
-                _due(last, own_interval),
+                due(last, own_interval),
                 np.log1p(item_interval),
-                _due(last, item_interval),
-                (known & (last <= (days[0] + 1e-9 if len(days) else -1.0))).astype(np.float64),
+                due(last, item_interval),
+                self._price_to_paid(history, at, rows),
+                *_looked_at(history, rows),
             ]
         )
 
-    def _group(self, history: History, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Features of purchases in the candidate's subcategory, category and brand, float64[8, C]."""
+    def _price_to_paid(self, history: History, at: _Lookup, rows: Ints) -> Doubles:
+        """log of the price now over the price last paid for the same article; 0 where either is unknown."""
+        paid = np.full(len(history.items), np.nan)
+        # In time order, so the newest stays.
+        paid[np.searchsorted(history.items, history.item_idx)] = history.prices
+        before = at(np.log1p(np.maximum(paid, 0)), np.nan)
+        now = np.where(self._log_price[rows] > 0, self._log_price[rows], np.nan)
+        return np.nan_to_num(now - before, nan=0.0)
+
+    def _group(self, history: History, trips: Trips, rows: Ints) -> Doubles:
+        """What the customer bought of the candidates' groups, float64[len(GROUP), C]."""
         total = max(len(history), 1)
-        decay = np.exp(-history.ages / 60)
-        counts, lasts = {}, {}
-        for name, codes in self._groups.items():
-            past = codes[history.item_idx] + 1  # 0 = missing
-            counts[name] = np.bincount(past, minlength=self._sizes[name]).astype(np.float64)
-            last = np.full(self._sizes[name], NEVER)
-            np.minimum.at(last, past, history.ages)
-            lasts[name] = last
-        sub = self._groups["subcategory"][rows] + 1
-        category = self._groups["category"][rows] + 1
-        brand = self._groups["brand"][rows] + 1
-        past_sub = self._groups["subcategory"][history.item_idx] + 1
-        sub_decayed = np.bincount(past_sub, weights=decay, minlength=self._sizes["subcategory"])
-        place, known = _lookup(history.items, rows)
-        count = _gather(history.count, place, known, 0.0)
+        past = {name: codes[history.item_idx] for name, codes in self._groups.items()}
+        mine = {name: codes[rows] for name, codes in self._groups.items()}
+
+        def counted(name: str, weights: Doubles) -> Doubles:
+            return _sums(past[name], weights, self._sizes[name])[mine[name]]
+
+        def last(name: str) -> Doubles:
+            ages = np.full(self._sizes[name], NEVER)
+            np.minimum.at(ages, past[name], history.ages)
+            return ages[mine[name]]
+
+        at = _Lookup(history.items, rows)
+        count, once = at(history.count, 0.0), np.ones(len(history))
+        subcategories = counted("subcategory", once)
+        rhythm = trips.rhythm(past["subcategory"], self._sizes["subcategory"])
+        sub = mine["subcategory"]
+        sub_interval = interval(rhythm.oldest[sub], rhythm.newest[sub], rhythm.trips[sub])
+        # Variants of the article, not the article itself; without a product code there are none.
+        coded = mine["product"] > 0
+        other = np.where(coded, counted("product", once) - count, 0.0)
         priced = history.prices[~np.isnan(history.prices)]
         habit = float(np.log1p(np.maximum(priced, 0)).mean()) if len(priced) else 0.0
         return np.stack(
             [
-                np.log1p(counts["subcategory"][sub]),
-                sub_decayed[sub],
-                np.log1p(lasts["subcategory"][sub]),
-                count / np.maximum(counts["subcategory"][sub], 1),
-                counts["category"][category] / total,
-                np.log1p(lasts["category"][category]),
-                counts["brand"][brand] / total,
+                np.log1p(subcategories),
+                counted("subcategory", np.exp(-history.ages / 60)),
+                np.log1p(last("subcategory")),
+                count / np.maximum(subcategories, 1),
+                rhythm.trips[sub] / max(len(trips), 1),
+                due(rhythm.newest[sub], sub_interval),
+                counted("category", once) / total,
+                np.log1p(last("category")),
+                counted("brand", once) / total,
+                np.log1p(other),
+                np.log1p(np.where(coded, last("product"), NEVER)),
                 self._log_price[rows] - habit,
             ]
         )
 
-
-def _lookup(
-    items: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Place of each row among the sorted items, and whether it stands there."""
-    if not len(items):
-        return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-    place = np.minimum(np.searchsorted(items, rows), len(items) - 1)
-    return place, items[place] == rows
-
-
-def _gather(
-    values: npt.NDArray[np.float64],
-    place: npt.NDArray[np.int64],
-    known: npt.NDArray[np.bool_],
-    otherwise: float,
-) -> npt.NDArray[np.float64]:
-    if not len(values):
-        return np.full(len(place), otherwise)
-    return np.where(known, values[place], otherwise)
+    def _retrieval(self, query: Query, candidates: CandidateSet) -> Doubles:
+        rows = candidates.item_idx
+        related = _Lookup(query.related, rows)
+        recent = np.unique(query.history.acts[-LOOKED_AT:])
+        content = self._content[rows]
+        nearest = (content @ self._content[recent].T).max(axis=1) if len(recent) else np.zeros(len(rows))
+        return np.stack(
+            [
+                self._vectors[rows] @ query.vector,
+                self._factors[rows] @ query.factors,
+                content @ query.taste,
+                nearest,
+                related(query.related_sum, 0.0),
+                related(query.related_max, 0.0),
+                *np.log1p(candidates.ranks.T),
+                (candidates.ranks < UNRANKED).sum(axis=1),
+            ]
+        )
 
 
-def _inverse(history: History) -> npt.NDArray[np.int64]:
-    return np.searchsorted(history.items, history.item_idx)
+class _Lookup:
+    """Values kept by sorted article, for the candidates."""
+
+    def __init__(self, items: Ints, rows: Ints) -> None:
+        if len(items):
+            self._place = np.minimum(np.searchsorted(items, rows), len(items) - 1)
+            self.known = items[self._place] == rows
+        else:
+            self._place = np.zeros(len(rows), np.int64)
+            self.known = np.zeros(len(rows), np.bool_)
+
+    def __call__(self, values: npt.NDArray[np.floating], otherwise: float) -> Doubles:
+        if not len(values):
+            return np.full(len(self._place), otherwise)
+        return np.where(self.known, values[self._place], otherwise)
 
 
-def _due(last: npt.NDArray[np.float64], interval: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """log of days since the last purchase over the usual interval, in [-4, 4]; 0 = due today. -4 where never bought."""
-    ratio = np.log((last + 0.5) / (interval + 0.5))
-    return np.where(last >= NEVER, -4.0, np.clip(ratio, -4.0, 4.0))
+def _sums(group: Ints, weights: Doubles, n: int) -> Doubles:
+    return np.bincount(group, weights=weights, minlength=n).astype(np.float64)
 
 
-def _trip_counts(history: History) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """Trips are distinct purchase times. (ages of trips ascending, trips by article, number of trips)."""
-    days = np.unique(history.ages)
-    if not len(days):
-        return days, np.empty(0), 0
-    trip = np.searchsorted(days, history.ages)
-    pairs = np.unique(_inverse(history) * len(days) + trip)
-    return days, np.bincount(pairs // len(days), minlength=len(history.items)).astype(np.float64), len(days)
+def _item_columns(items: ItemTable, s: ItemStatistics) -> Floats:
+    """All of ITEM but the segment's lift, float32[len(ITEM) - 1, n]."""
+    now, usual = np.log1p(s.price_7d), np.log1p(items.prices)
+    return np.stack(
+        [
+            np.log1p(s.sold_1d),
+            np.log1p(s.sold_3d),
+            np.log1p(s.sold_7d),
+            np.log1p(s.sold_28d),
+            np.log1p(s.sold_91d),
+            np.log((s.sold_7d + 1) / (s.sold_28d / 4 + 1)),
+            np.log((s.sold_1d + 1) / (s.sold_3d / 3 + 1)),
+            np.log1p(s.buyers_91d),
+            s.repeat_rate,
+            np.log1p(s.last_sold),
+            np.log1p(s.first_sold),
+            np.nan_to_num(usual, nan=0.0),
+            np.nan_to_num(now - usual, nan=0.0),
+        ]
+    ).astype(np.float32)
 
 
-def _trips(history: History) -> tuple[float, ...]:
-    """The customer's rhythm: seven numbers, equal for all candidates."""
-    days, _, trips = _trip_counts(history)
-    if not trips:
-        return (0.0, 0.0, float(np.log1p(NEVER)), float(np.log1p(NEVER)), -4.0, 0.0, 0.0)
-    interval = (days[-1] - days[0]) / (trips - 1) if trips > 1 else NEVER
-    due = _due(np.array([days[0]]), np.array([interval]))[0]
-    return (
-        float(np.log1p(trips)),
-        float(np.log1p((days < 30).sum())),
-        float(np.log1p(days[0])),
-        float(np.log1p(interval)),
-        float(due),
-        float(np.log1p(len(history) / trips)),
-        len(history.items) / len(history),
-    )
+def _looked_at(history: History, rows: Ints) -> list[Doubles]:
+    """Views and carts of the candidates: decayed count of views, days since the last view and the last cart."""
+    columns = []
+    for kind in (VIEW, CART):
+        mine = history.act_types == kind
+        items, inverse = np.unique(history.acts[mine], return_inverse=True)
+        at = _Lookup(items, rows)
+        last = np.full(len(items), NEVER)
+        np.minimum.at(last, inverse, history.act_ages[mine])
+        if kind == VIEW:
+            decayed = _sums(inverse, np.exp(-history.act_ages[mine] / 14), len(items))
+            columns.append(at(decayed, 0.0))
+        columns.append(np.log1p(at(last, NEVER)))
+    return columns

@@ -1,4 +1,4 @@
-"""A customer's purchases as arrays, bounded by `as_of`: the one place where point-in-time is enforced for requests."""
+"""A customer's events as arrays, bounded by `as_of`: the one place where point-in-time is enforced for requests."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.encoder import MICROS_A_DAY
-from streams.events import PURCHASE
+from streams.events import CART, EVENT_TYPES, PURCHASE, VIEW
 from streams.state import CustomerState
 
 DECAY_DAYS = 60.0
+# What an act says of interest, by type code. Where there are only purchases these weights change nothing.
+INTEREST = np.zeros(len(EVENT_TYPES))
+INTEREST[[PURCHASE, CART, VIEW]] = 1.0, 0.5, 0.2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class History:
-    """Purchases of known articles before `as_of`, oldest first.
+    """Events of known articles before `as_of` (microseconds), oldest first.
 
-    item_idx: int64[n] · ages: float64[n] days before as_of · prices: float32[n] per piece, nan where unknown ·
-    as_of: microseconds.
-
-    And the same by article: items int64[m] ascending; first/last age in days, count, decayed count (exp(-age/60 d)).
+    Purchases: item_idx int64[n] · ages float64[n] days before as_of · prices float32[n] per piece, nan where unknown.
+    By article: items int64[m] ascending; first/last age in days, count, decayed count (exp(-age/60 d)).
+    All acts, purchases among them: acts int64[a] item_idx · act_ages float64[a] · act_types uint8[a] ·
+    interest float64[a] weight of the act's type.
     """
 
     as_of: int
@@ -34,26 +37,38 @@ class History:
     last_age: npt.NDArray[np.float64]
     count: npt.NDArray[np.float64]
     decayed: npt.NDArray[np.float64]
+    acts: npt.NDArray[np.int64]
+    act_ages: npt.NDArray[np.float64]
+    act_types: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.item_idx)
+
+    def interest(self, days: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Articles acted on, ascending, and how much they interest: sum over acts of weight x exp(-age / days)."""
+        items, inverse = np.unique(self.acts, return_inverse=True)
+        weights = INTEREST[self.act_types] * np.exp(-self.act_ages / days)
+        return items, np.bincount(inverse, weights=weights, minlength=len(items)).astype(np.float64)
 
 
 def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int) -> History:
     """View a state strictly before `as_of` (microseconds since 1970).
 
     Args:
-        index: article_id -> item_idx; purchases of articles the bundle does not know are left out.
+        index: article_id -> item_idx; events of articles the bundle does not know are left out.
     """
     if state is None:
-        none = np.empty(0)
-        return History(as_of, np.empty(0, np.int64), none, np.empty(0, np.float32), np.empty(0, np.int64), *[none] * 4)
+        rows, days = np.empty(0, np.int64), np.empty(0)
+        prices, types = np.empty(0, np.float32), np.empty(0, np.uint8)
+        return History(as_of, rows, days, prices, rows, days, days, days, days, rows, days, types)
     end = int(np.searchsorted(state.occurred_at, as_of, side="left"))
-    item_idx = np.array([index.get(article, -1) for article in state.article_ids[:end]], np.int64)
-    keep = (item_idx >= 0) & (state.types[:end] == PURCHASE)
-    item_idx = item_idx[keep]
-    ages = (as_of - state.occurred_at[:end][keep]) / MICROS_A_DAY
-    prices = state.prices[:end][keep] / np.maximum(state.quantities[:end][keep], 1)
+    acts = np.array([index.get(article, -1) for article in state.article_ids[:end]], np.int64)
+    known = acts >= 0
+    acts, types = acts[known], state.types[:end][known]
+    act_ages = (as_of - state.occurred_at[:end][known]) / MICROS_A_DAY
+    bought = types == PURCHASE
+    item_idx, ages = acts[bought], act_ages[bought]
+    prices = (state.prices[:end] / np.maximum(state.quantities[:end], 1))[known][bought]
     items, inverse = np.unique(item_idx, return_inverse=True)
     first_age = np.zeros(len(items))
     last_age = np.full(len(items), np.inf)
@@ -61,4 +76,17 @@ def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int
     np.minimum.at(last_age, inverse, ages)
     count = np.bincount(inverse, minlength=len(items)).astype(np.float64)
     decayed = np.bincount(inverse, weights=np.exp(-ages / DECAY_DAYS), minlength=len(items)).astype(np.float64)
-    return History(as_of, item_idx, ages, prices.astype(np.float32), items, first_age, last_age, count, decayed)
+    return History(
+        as_of,
+        item_idx,
+        ages,
+        prices.astype(np.float32),
+        items,
+        first_age,
+        last_age,
+        count,
+        decayed,
+        acts,
+        act_ages,
+        types,
+    )

@@ -11,7 +11,7 @@ import pyarrow as pa
 from infra.errors import BundleError
 
 ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")
-COLUMNS = ("article_id", "title", *ATTRIBUTES, "price")
+COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,8 @@ class ItemTable:
     """Row number = item_idx.
 
     index: article_id -> item_idx · codes: attribute -> int32[n], -1 where missing · labels: attribute -> names by
-    code · prices: float32[n], nan where unknown.
+    code · prices: float32[n], nan where unknown · products: int64[n], equal for variants of one product, -1 where the
+    shop has no product codes.
     """
 
     article_ids: list[str]
@@ -28,6 +29,7 @@ class ItemTable:
     codes: dict[str, npt.NDArray[np.int32]]
     labels: dict[str, list[str]]
     prices: npt.NDArray[np.float32]
+    products: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.article_ids)
@@ -48,12 +50,11 @@ class ItemTable:
             raise BundleError(f"items table names {len(article_ids) - len(index)} articles twice")
         codes, labels = {}, {}
         for name in ATTRIBUTES:
-            column = table[name].combine_chunks().dictionary_encode()
-            labels[name] = column.dictionary.to_pylist()
-            codes[name] = np.asarray(column.indices.fill_null(-1), np.int32)
+            codes[name], labels[name] = _encode(table[name])
         prices = np.asarray(table["price"].cast(pa.float32()).to_numpy(), np.float32)
         titles = [title or "" for title in table["title"].to_pylist()]
-        return cls(article_ids, index, titles, codes, labels, prices)
+        products = _encode(table["product_code"])[0].astype(np.int64)
+        return cls(article_ids, index, titles, codes, labels, prices, products)
 
     def label(self, attribute: str, item_idx: int) -> str | None:
         code = int(self.codes[attribute][item_idx])
@@ -78,3 +79,9 @@ class ItemTable:
             "department": self.label("department", item),
             "price": None if np.isnan(price) else round(price, 2),
         }
+
+
+def _encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Codes with -1 for null, and the values that they stand for."""
+    encoded = column.combine_chunks().cast(pa.string()).dictionary_encode()
+    return np.asarray(encoded.indices.fill_null(-1), np.int32), encoded.dictionary.to_pylist()

@@ -12,7 +12,17 @@ from streams.events import AwareTime, Id
 
 MAX_K = 200
 MAX_REQUEST_BYTES = 262_144
-STRATEGIES = ("full", "popular", "repurchase", "two_tower")
+STRATEGIES = (
+    "full",
+    "hybrid",
+    "repurchase",
+    "variants",
+    "covisitation",
+    "popular",
+    "collab",
+    "two_tower",
+    "content",
+)
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,10 +14,10 @@ import numpy as np
 from infra.clock import Clock
 from infra.errors import InvalidMessage
 from serving.filters import allowed, check_filters
-from serving.history import history_of
 from serving.messages import STRATEGIES, Item, RecommendationRequest, Recommendations, RequestError
 from serving.reranking import order
-from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints, Query, Source, merge
+from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, Ints, merge
+from serving.retrieval.query import Query
 from serving.runtime import Catalog, Runtime
 from streams.events import from_micros, to_micros
 from streams.state import CustomerState, state_before
@@ -25,9 +25,6 @@ from streams.store import StoredCustomer
 
 logger = logging.getLogger(__name__)
 
-# Candidates asked of each source for the ranker: most of the source that finds most (recall@100 on Complete Journey:
-# repurchase 0.307, two-tower 0.159, popular 0.157).
-DEPTH = {"repurchase": 150, "popular": 60, "two_tower": 100}
 ORDER_ONLY_DEPTH = 1_000  # a strategy of one source may be asked for many, and filters may drop most of them
 
 Trace = list[dict[str, str | int | float]]
@@ -39,7 +36,6 @@ class Prepared:
 
     request: RecommendationRequest
     query: Query
-    cold: bool
     as_of: int | None
 
 
@@ -55,7 +51,6 @@ class Pipeline:
         self.runtime = runtime
         self._without = frozenset(without)
         self._catalog = runtime.catalog
-        self._sources = {source.name: source for source in runtime.catalog.sources}
         self._clock = clock
 
     def recommend(
@@ -72,8 +67,12 @@ class Pipeline:
             degraded: reasons known to the caller (the store did not answer, say).
         """
         prepared = self._prepare(requests, customers)
-        # One search for the whole batch; the other sources cost microseconds a customer.
-        found = self._retrieve([p for p in prepared if p.request.strategy == "full"])
+        found: dict[int, CandidateSet] = {}
+        # One search a source for all who ask for the same, not one a customer.
+        for strategy in {p.request.strategy for p in prepared} & set(STRATEGIES):
+            asked = [p for p in prepared if p.request.strategy == strategy]
+            sets = self._retrieve(strategy, [p.query for p in asked])
+            found |= {id(p): candidates for p, candidates in zip(asked, sets, strict=True)}
         return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
 
     def candidates(
@@ -81,45 +80,27 @@ class Pipeline:
     ) -> list[tuple[Query, CandidateSet]]:
         """What `full` would rank, before filters: for those who judge the sources apart from the ranker."""
         prepared = self._prepare(requests, customers)
-        found = self._retrieve(prepared)
-        return [(p.query, found[id(p)]) for p in prepared]
+        found = self._retrieve("full", [p.query for p in prepared])
+        return [(p.query, candidates) for p, candidates in zip(prepared, found, strict=True)]
 
     def _prepare(
         self, requests: Sequence[RecommendationRequest], customers: Sequence[StoredCustomer | None]
     ) -> list[Prepared]:
         now = to_micros(self._clock.now())
         known = [None if customer is None else _before(customer, now) for customer in customers]
-        vectors = query_vectors(self._catalog, known)
-        states = [None if customer is None else customer.state for customer in known]
-        return [
-            Prepared(request, query, not len(query.history), None if state is None else state.as_of)
-            for request, state, query in zip(
-                requests, states, self._queries(requests, states, vectors, now), strict=True
-            )
-        ]
-
-    def _queries(
-        self,
-        requests: Sequence[RecommendationRequest],
-        states: Sequence[CustomerState | None],
-        vectors: Floats,
-        now: int,
-    ) -> list[Query]:
-        queries = []
-        for request, state, vector in zip(requests, states, vectors, strict=True):
+        prepared = []
+        for request, customer, vector in zip(requests, known, query_vectors(self._catalog, known), strict=True):
+            state = None if customer is None else customer.state
             segment = self._catalog.segments.get(request.customer_id) or request.context.get("segment")
-            queries.append(
-                Query(
-                    history_of(state, self._catalog.items.index, now),
-                    vector,
-                    self._catalog.statistics.segment_of(segment),
-                )
-            )
-        return queries
+            query = self._catalog.query(state, vector, segment, now)
+            prepared.append(Prepared(request, query, None if state is None else state.as_of))
+        return prepared
 
-    def _retrieve(self, prepared: Sequence[Prepared]) -> dict[int, CandidateSet]:
-        sets = retrieve(list(self._sources.values()), [p.query for p in prepared], self._without)
-        return {id(p): candidates for p, candidates in zip(prepared, sets, strict=True)}
+    def _retrieve(self, strategy: str, queries: Sequence[Query]) -> list[CandidateSet]:
+        if strategy == "full":
+            return retrieve(self._catalog, queries, self._without)
+        source = self._catalog.strategies[strategy]
+        return [merge([strategy], [found]) for found in source.retrieve(queries, ORDER_ONLY_DEPTH)]
 
     def _answer(self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]) -> Recommendations:
         request = prepared.request
@@ -137,16 +118,14 @@ class Pipeline:
 
     def _compose(self, prepared: Prepared, found: CandidateSet | None, degraded: list[str]) -> Recommendations:
         request, query = prepared.request, prepared.query
-        trace: Trace = []
-        cold = prepared.cold
         if found is None:
-            found = self._single(request.strategy, query)
+            raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
+        trace: Trace = []
         candidates = self._filtered(prepared, found, trace)
-        if request.strategy == "full" and not cold:
+        if request.strategy == "full":
             scores = self._scores(query, candidates, degraded, trace)
         else:
-            # A cold customer gets what is popular, unranked: the ranker never learned from customers without a past.
-            scores = retrieval_order(candidates, prefer="popular")
+            scores = retrieval_order(candidates, prefer=request.strategy)
         best = order(scores, candidates.item_idx, request.k)
         items = [
             Item(
@@ -165,17 +144,11 @@ class Pipeline:
             items=items,
             bundle_id=self.runtime.bundle_id,
             strategy=request.strategy,
-            cold_start=cold,
+            cold_start=query.cold,
             degraded=degraded,
             as_of=None if prepared.as_of is None else from_micros(prepared.as_of),
             trace=trace if request.explain else [],
         )
-
-    def _single(self, strategy: str, query: Query) -> CandidateSet:
-        source = self._sources.get(strategy)
-        if source is None:
-            raise InvalidMessage(f"strategy {strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
-        return merge([source.name], source.retrieve([query], ORDER_ONLY_DEPTH))
 
     def _filtered(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
         keep = allowed(prepared.request, self._catalog.items, prepared.query.history, found.item_idx)
@@ -190,7 +163,7 @@ class Pipeline:
         except Exception:
             logger.exception("ranker failed; answering in retrieval order")
             degraded.append("ranker_failed")
-            return retrieval_order(candidates, prefer="repurchase")
+            return retrieval_order(candidates, prefer="popular" if query.cold else "repurchase")
         trace.append(
             {
                 "stage": "ranking",
@@ -204,7 +177,7 @@ class Pipeline:
         """Popular articles that pass the filters, to make up `k`, scored below everything that was ranked."""
         request, query = prepared.request, prepared.query
         missing = request.k - len(chosen)
-        (popular, _), *_ = self._sources["popular"].retrieve([query], ORDER_ONLY_DEPTH)
+        (popular, _), *_ = self._catalog.strategies["popular"].retrieve([query], ORDER_ONLY_DEPTH)
         rows = self._allowed(prepared, popular, chosen)
         if len(rows) < missing:
             # The list of the popular is bounded; under a narrow filter the rest of the catalogue has to do.
@@ -223,17 +196,17 @@ class Pipeline:
         return rows[allowed(prepared.request, self._catalog.items, prepared.query.history, rows)]
 
 
-def retrieve(sources: Sequence[Source], queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:
-    """All sources at their DEPTH, merged by customer; those named in `without` find nothing. Ranking training calls
-    this too."""
+def retrieve(catalog: Catalog, queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:
+    """All sources at the bundle's depths, merged by customer; those named in `without` find nothing. Ranking training
+    calls this too."""
     if not queries:
         return []
-    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
+    depth = catalog.retrieval.depth
     by_source = [
-        [nothing] * len(queries) if source.name in without else source.retrieve(queries, DEPTH[source.name])
-        for source in sources
+        [NOTHING] * len(queries) if source.name in without else source.retrieve(queries, depth[source.name])
+        for source in catalog.sources
     ]
-    names = [source.name for source in sources]
+    names = [source.name for source in catalog.sources]
     return [merge(names, found) for found in zip(*by_source, strict=True)]
 
 

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
 from infra.bundle import Bundle, Manifest
 from infra.errors import BundleError
 from serving.features import SOURCES, FeatureBuilder, feature_hash
+from serving.history import history_of
 from serving.index import VectorIndex
 from serving.items import ItemTable
 from serving.ranking import Ranker
-from serving.retrieval.candidates import Source
+from serving.retrieval.candidates import Floats
+from serving.retrieval.collaborative import Collaborative, Factors
+from serving.retrieval.content import Content, taste_of
+from serving.retrieval.covisitation import CoVisitation, Neighbours
+from serving.retrieval.hybrid import Hybrid
 from serving.retrieval.popular import Popular
+from serving.retrieval.query import Query
 from serving.retrieval.repurchase import Repurchase
+from serving.retrieval.source import Source
 from serving.retrieval.two_tower import TwoTower
+from serving.retrieval.variants import Variants
 from serving.statistics import ALL, ItemStatistics
 from streams.encoder import QueryEncoder, load_query_encoder
+from streams.state import CustomerState
 
 FILES = (
     "items.parquet",
@@ -28,6 +39,10 @@ FILES = (
     "query_encoder.onnx",
     "ranker.onnx",
     "features.json",
+    "retrieval.json",
+    "covisitation.npz",
+    "collaborative.npz",
+    "content_vectors.npy",
     "statistics.npz",
     "segments.parquet",
     "golden.jsonl",
@@ -35,21 +50,86 @@ FILES = (
 )
 
 
+HYBRID = ("content", "collab", "two_tower")
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """depth: candidates asked of each source for the ranker · hybrid: weights of the baseline blend."""
+
+    depth: dict[str, int]
+    hybrid: dict[str, float]
+
+
+# Chosen on Complete Journey's weeks before 2017-12-24: deeper lists add candidates faster than purchases.
+DEFAULT_RETRIEVAL = RetrievalConfig(
+    depth={
+        "repurchase": 150,
+        "variants": 30,
+        "covisitation": 100,
+        "popular": 60,
+        "collab": 60,
+        "two_tower": 60,
+        "content": 30,
+    },
+    hybrid={"content": 0.4, "collab": 0.4, "two_tower": 0.2},
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """What retrieval and features need: everything of a bundle but the ranker (which is trained on their output)."""
+    """What retrieval and features need: everything of a bundle but the ranker (which is trained on their output).
+
+    content: float32[n, c] unit rows, zero for an article without text and picture · segments: customer_id -> name.
+    """
 
     items: ItemTable
     statistics: ItemStatistics
     encoder: QueryEncoder
     index: VectorIndex
-    features: FeatureBuilder
-    segments: dict[str, str]  # customer_id -> segment name
+    vectors: Floats
+    neighbours: Neighbours
+    factors: Factors
+    content: Floats
+    segments: dict[str, str]
+    retrieval: RetrievalConfig = DEFAULT_RETRIEVAL
 
-    @property
+    @cached_property
+    def features(self) -> FeatureBuilder:
+        return FeatureBuilder(self.items, self.statistics, self.vectors, self.factors, self.content)
+
+    @cached_property
     def sources(self) -> tuple[Source, ...]:
-        """In the order of features.SOURCES."""
-        return (Repurchase(), Popular(self.statistics), TwoTower(self.index))
+        """What the ranker chooses from, in the order of features.SOURCES."""
+        return (
+            Repurchase(),
+            Variants(self.items, self.statistics),
+            CoVisitation(),
+            Popular(self.statistics),
+            *self._scoring,
+        )
+
+    @cached_property
+    def strategies(self) -> dict[str, Source]:
+        """What a request may ask for instead of `full`."""
+        blend = Hybrid(self._scoring, self.retrieval.hybrid)
+        return {source.name: source for source in (*self.sources, blend)}
+
+    @cached_property
+    def _scoring(self) -> tuple[Collaborative, TwoTower, Content]:
+        return Collaborative(self.factors), TwoTower(self.index, self.vectors), Content(self.content)
+
+    def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
+        """A customer strictly before `as_of` (microseconds), with everything that sources and features ask for."""
+        history = history_of(state, self.items.index, as_of)
+        return Query(
+            history,
+            vector,
+            self.statistics.segment_of(segment),
+            self.factors.fold_in(history),
+            taste_of(history, self.content),
+            *self.neighbours.of(history),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +170,46 @@ def load_runtime(bundle: Bundle) -> Runtime:
             f"this code builds {feature_hash()} from {list(SOURCES)}: run `modiste offline run` again"
         )
     items = ItemTable.from_table(pq.read_table(bundle.file("items.parquet")))
-    vectors = np.load(bundle.file("item_vectors.npy"), allow_pickle=False).astype(np.float32, copy=False)
-    statistics = ItemStatistics.load(bundle.file("statistics.npz"), len(items))
+    n = len(items)
+    vectors, content = _vectors(bundle, "item_vectors.npy", n), _vectors(bundle, "content_vectors.npy", n)
+    statistics = ItemStatistics.load(bundle.file("statistics.npz"), n)
     segments = pq.read_table(bundle.file("segments.parquet"))
-    index = VectorIndex.load(bundle.file("index.faiss"), len(items))
+    index = VectorIndex.load(bundle.file("index.faiss"), n)
     if index.dim != vectors.shape[-1]:
         raise BundleError(
             f"bundle {bundle.bundle_id}: index.faiss holds vectors of {index.dim} dimensions, item_vectors.npy of "
             f"{vectors.shape[-1]}"
         )
+    if statistics.segments[0] != ALL:
+        raise BundleError(f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}")
     catalog = Catalog(
         items=items,
         statistics=statistics,
         encoder=load_query_encoder(bundle),
         index=index,
-        features=FeatureBuilder(items, statistics, vectors),
+        vectors=vectors,
+        neighbours=Neighbours.load(bundle.file("covisitation.npz"), n),
+        factors=Factors.load(bundle.file("collaborative.npz"), n),
+        content=content,
         segments=dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True)),
+        retrieval=_retrieval_config(bundle),
     )
-    if statistics.segments[0] != ALL:
-        raise BundleError(f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}")
     return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))))
+
+
+def _vectors(bundle: Bundle, name: str, n_items: int) -> Floats:
+    vectors = np.load(bundle.file(name), allow_pickle=False)
+    if vectors.ndim != 2 or len(vectors) != n_items:
+        raise BundleError(f"bundle {bundle.bundle_id}: {name} has shape {vectors.shape}, items.parquet {n_items} rows")
+    return np.asarray(vectors, np.float32)
+
+
+def _retrieval_config(bundle: Bundle) -> RetrievalConfig:
+    config = msgspec.json.decode(bundle.file("retrieval.json").read_bytes(), type=RetrievalConfig)
+    for name, wanted, given in (("depth", SOURCES, config.depth), ("hybrid", HYBRID, config.hybrid)):
+        if set(given) != set(wanted):
+            raise BundleError(
+                f"bundle {bundle.bundle_id}: retrieval.json gives a {name} for {', '.join(given)}; "
+                f"it must name {', '.join(wanted)}"
+            )
+    return config

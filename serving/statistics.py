@@ -22,21 +22,26 @@ ALL = "all"
 class ItemStatistics:
     """Arrays over item_idx (n items), S segments; segment 0 is everybody.
 
-    sold_7d, sold_28d, sold_91d: float32[n] purchase lines before the cut · buyers_91d: float32[n] distinct customers ·
-    repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days between two
-    purchases of it by one customer, nan if never repeated · last_sold: float32[n] days before the cut ·
+    sold_1d .. sold_91d: float32[n] purchase lines in so many days before the cut · buyers_91d: float32[n] distinct
+    customers · repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days
+    between two purchases of it by one customer, nan if never repeated · first_sold, last_sold: float32[n] days before
+    the cut · price_7d: float32[n] mean paid a piece in 7 days, nan if none ·
     segment_share: float32[S, n] share of the segment's lines in 28 days, smoothed to everybody's ·
     top: int64[S, K] most sold lately (sum of exp(-age / 4 days)) times the segment's lift, best first.
     """
 
     segments: list[str]
+    sold_1d: Floats
+    sold_3d: Floats
     sold_7d: Floats
     sold_28d: Floats
     sold_91d: Floats
     buyers_91d: Floats
     repeat_rate: Floats
     interval: Floats
+    first_sold: Floats
     last_sold: Floats
+    price_7d: Floats
     segment_share: Floats
     top: npt.NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from infra.errors import InvalidMessage
 SCHEMA_VERSION = 1
 EVENT_TYPES = ("purchase", "view", "cart")
 TYPE_CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
-PURCHASE = TYPE_CODES["purchase"]
+PURCHASE, VIEW, CART = TYPE_CODES.values()
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_EVENT_BYTES = 16_384

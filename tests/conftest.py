@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.servers import choose_broker, choose_redis, running_broker, running_redis, take_variables
+
+# A busy machine must not fail a property for being slow once.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 GIVEN = take_variables()
 

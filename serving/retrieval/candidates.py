@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.history import History
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Found = tuple[Ints, Floats]  # rows best first, no row twice, and their scores
 UNRANKED = 10_000
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Query:
-    """What a source may look at: the customer's past, vector (zero if none) and segment row."""
-
-    history: History
-    vector: Floats
-    segment: int
-
-
-class Source(Protocol):
-    """Finds articles. Rows best first, no row twice, at most k."""
-
-    name: str
-
-    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]: ...
+NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,7 +37,17 @@ class CandidateSet:
         return "+".join(self.sources[s] for _, s in found)
 
 
-def merge(sources: Sequence[str], found: Sequence[tuple[Ints, Floats]]) -> CandidateSet:
+def best(rows: npt.NDArray[np.integer], scores: npt.NDArray[np.floating], k: int) -> Found:
+    """The k rows of highest score, best first; equal scores in the order given."""
+    if len(scores) > 4 * k:
+        # Sorting thousands to keep dozens would cost more than all else a source does.
+        kept = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+        rows, scores = rows[kept], scores[kept]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return rows[order].astype(np.int64), scores[order].astype(np.float32)
+
+
+def merge(sources: Sequence[str], found: Sequence[Found]) -> CandidateSet:
     """Union of what the sources found, in order of first appearance source by source."""
     rows = np.concatenate([items for items, _ in found]) if found else np.empty(0, np.int64)
     unique, first = np.unique(rows, return_index=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serving.retrieval.candidates import Floats, Ints, Query
+from serving.retrieval.candidates import Found
+from serving.retrieval.query import Query
 from serving.statistics import ItemStatistics
 
 
@@ -14,7 +15,7 @@ class Popular:
     def __init__(self, statistics: ItemStatistics) -> None:
         self._statistics = statistics
 
-    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]:
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
         statistics = self._statistics
         found = []
         for query in queries:

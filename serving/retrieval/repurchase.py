@@ -1,21 +1,16 @@
-"""What the customer bought before, by decayed count: sum of exp(-age / 60 days)."""
+"""What the customer bought before (or looked at), by decayed interest: sum of weight x exp(-age / 60 days)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from serving.retrieval.candidates import Floats, Ints, Query
+from serving.history import DECAY_DAYS
+from serving.retrieval.candidates import Found, best
+from serving.retrieval.query import Query
 
 
 class Repurchase:
     name = "repurchase"
 
-    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]:
-        found = []
-        for query in queries:
-            past = query.history
-            best = np.argsort(-past.decayed, kind="stable")[:k]
-            found.append((past.items[best], past.decayed[best].astype(np.float32)))
-        return found
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
+        return [best(*query.history.interest(DECAY_DAYS), k) for query in queries]

@@ -7,22 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.index import VectorIndex
-from serving.retrieval.candidates import Floats, Ints, Query
+from serving.retrieval.candidates import Floats, Found, Ints
+from serving.retrieval.nearest import nearest
+from serving.retrieval.query import Query
 
 
 class TwoTower:
     name = "two_tower"
 
-    def __init__(self, index: VectorIndex) -> None:
+    def __init__(self, index: VectorIndex, vectors: Floats) -> None:
         self._index = index
+        self._vectors = vectors
 
-    def retrieve(self, queries: Sequence[Query], k: int) -> list[tuple[Ints, Floats]]:
-        nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
-        if not queries:
-            return []
-        rows, scores = self._index.search(np.stack([query.vector for query in queries]), k)
-        found = []
-        for query, items, values in zip(queries, rows, scores, strict=True):
-            known = items >= 0
-            found.append((items[known], values[known]) if query.vector.any() else nothing)
-        return found
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
+        return nearest(self._index, [query.vector for query in queries], k)
+
+    def score(self, query: Query, rows: Ints) -> Floats:
+        return np.asarray(self._vectors[rows] @ query.vector, np.float32)

@@ -13,7 +13,7 @@ import pytest
 from infra.kafka import BatchConsumer, Producer
 from infra.settings import Settings
 from offline.smoke import applied_events, client, count_messages, warm_up
-from serving.messages import Recommendations
+from serving.messages import STRATEGIES, Recommendations
 from streams.events import Event
 from streams.redis_store import open_store
 from streams.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, TRANSACTIONS
@@ -125,4 +125,4 @@ async def test_every_request_gets_one_answer_or_an_error(settings: Settings) -> 
     assert k.error is not None
     assert "k" in k.error.message
     assert strategy.error is not None
-    assert "full, popular, repurchase, two_tower" in strategy.error.message
+    assert ", ".join(STRATEGIES) in strategy.error.message

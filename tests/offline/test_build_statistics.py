@@ -7,9 +7,11 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from offline.build_statistics import REPEAT_PRIOR, SMOOTHING, build_items, build_statistics, prices_at
+from offline.build_statistics import NEVER_SOLD, REPEAT_PRIOR, SMOOTHING, build_items, build_statistics, prices_at
 from offline.sources.base import ARTICLE_SCHEMA
+from serving.history import INTEREST
 from serving.statistics import ItemStatistics
+from streams.events import VIEW
 from tests.offline.toy_log import CUT_US, DAY, Line, articles_of, bought, histories_of, items_of, viewed
 
 MILK, BREAD, WINE = range(3)
@@ -33,8 +35,10 @@ def count(lines: list[Line], segments: dict[str, str] | None = None, cut: int = 
     return build_statistics(histories_of(lines), ITEMS, SEGMENTS if segments is None else segments, cut)
 
 
-def test_lines_sold_in_7_28_and_91_days() -> None:
+def test_lines_sold_in_1_to_91_days() -> None:
     found = count(LOG)
+    assert found.sold_1d.tolist() == [1, 0, 0]
+    assert found.sold_3d.tolist() == [1, 3, 0]
     assert found.sold_7d.tolist() == [2, 3, 0]
     assert found.sold_28d.tolist() == [4, 3, 0]
     assert found.sold_91d.tolist() == [5, 3, 0]
@@ -60,15 +64,33 @@ def test_interval_is_the_mean_of_days_between_occasions() -> None:
     assert np.isnan(wine)
 
 
-def test_last_sold_in_days_before_the_cut() -> None:
-    assert count(LOG).last_sold.tolist() == [1, 2, 1_000]
+def test_first_and_last_sold_in_days_before_the_cut() -> None:
+    found = count(LOG)
+    assert found.last_sold.tolist() == [1, 2, NEVER_SOLD]
+    assert found.first_sold.tolist() == [30, 3, NEVER_SOLD]
+    long_ago = count([bought(400, "anna", "milk"), bought(1, "anna", "milk")])
+    assert (long_ago.first_sold[MILK], long_ago.last_sold[MILK]) == (400, 1)
+
+
+def test_price_of_the_week_is_the_mean_paid_a_piece() -> None:
+    found = count(
+        [
+            bought(7, "anna", "milk", 3.0),
+            bought(2, "bert", "milk", 8.0, pieces=4),  # 2.00 a piece
+            bought(1, "bert", "milk", None),
+            bought(7.001, "bert", "bread", 5.0),
+            viewed(1, "anna", "wine", 7.0),
+        ]
+    )
+    assert found.price_7d.tolist() == pytest.approx([2.5, np.nan, np.nan], nan_ok=True)
 
 
 def test_segments_have_their_share_of_the_month_pulled_to_everybodys() -> None:
     found = count(LOG)
     assert found.segments == ["all", "old", "young"]
-    everybody = np.array([4, 3, 0]) / 7
-    old = (np.array([1, 3, 0]) + SMOOTHING * everybody) / (4 + SMOOTHING)
+    seen = INTEREST[VIEW]  # wine was looked at once
+    everybody = np.array([4, 3, seen]) / (7 + seen)
+    old = (np.array([1, 3, seen]) + SMOOTHING * everybody) / (4 + seen + SMOOTHING)
     young = (np.array([3, 0, 0]) + SMOOTHING * everybody) / (3 + SMOOTHING)
     assert found.segment_share == pytest.approx(np.array([everybody, old, young]), abs=1e-6)
     assert found.segment_of("young") == 2
@@ -83,9 +105,22 @@ def test_top_is_the_weeks_order_and_a_segments_leans_to_its_own() -> None:
     assert found.top[found.segment_of("bakers")].tolist() == [BREAD, MILK, WINE]
 
 
-def test_top_breaks_a_tie_of_the_week_by_the_month() -> None:
-    found = count([bought(2, "a", "milk"), bought(2, "b", "wine"), bought(20, "c", "wine")])
+def test_top_has_a_memory_of_days() -> None:
+    """One sale of this morning outweighs two of last week: exp(-0 / 4) against 2 exp(-7 / 4)."""
+    found = count([bought(0.01, "a", "wine"), bought(7, "b", "milk"), bought(7, "c", "milk"), bought(27, "d", "bread")])
     assert found.top[0].tolist() == [WINE, MILK, BREAD]
+    two_days = count([bought(1, "a", "wine"), bought(3, "b", "milk"), bought(3, "c", "milk")])
+    assert two_days.top[0].tolist() == [MILK, WINE, BREAD]
+
+
+def test_looks_count_less_than_purchases_for_what_is_popular() -> None:
+    looks = [viewed(1, f"v{n}", "wine") for n in range(4)]
+    assert count([bought(1, "a", "milk"), *looks]).top[0].tolist() == [MILK, WINE, BREAD]
+    more = [viewed(1, f"v{n}", "wine") for n in range(6)]
+    found = count([bought(1, "a", "milk"), *more])
+    assert found.top[0].tolist() == [WINE, MILK, BREAD]
+    assert found.segment_share[0].tolist() == pytest.approx([1 / 2.2, 0, 1.2 / 2.2])
+    assert found.sold_7d.tolist() == [1, 0, 0]  # what was sold is another matter
 
 
 def test_a_log_without_events_counts_nothing() -> None:

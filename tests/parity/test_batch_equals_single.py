@@ -10,7 +10,7 @@ import pytest
 
 from infra.clock import ManualClock
 from offline.histories import load_histories
-from serving.messages import Filters, RecommendationRequest, Recommendations
+from serving.messages import STRATEGIES, Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from streams.events import to_micros
 from streams.histories import Histories
@@ -45,7 +45,7 @@ def assert_same(given: Recommendations, expected: Recommendations) -> None:
     )
 
 
-@pytest.mark.parametrize("strategy", ["full", "two_tower", "repurchase", "popular"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_answers(tiny: Tiny, histories: Histories, pipeline: Pipeline, strategy: str) -> None:
     dice = random.Random(5)
     jobs: list[tuple[RecommendationRequest, StoredCustomer | None]] = []

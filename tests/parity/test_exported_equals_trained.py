@@ -12,7 +12,7 @@ from offline.models.two_tower import TwoTower
 from offline.rankers import NAMES, Rankers, load_rankers
 from offline.train_catboost import catboost_scores
 from offline.train_ranking import mmoe_logits
-from offline.train_retrieval import item_inputs, item_vectors, new_two_tower
+from offline.train_retrieval import ItemInputs, item_inputs, item_vectors, new_two_tower
 from offline.weights import load_weights
 from serving.features import FEATURES
 from serving.ranking import Ranker
@@ -23,10 +23,15 @@ from tests.support.tiny_fixture import Tiny
 SIZES = [1, 2, 3, 64, 257]
 
 
+def inputs_of(tiny: Tiny) -> ItemInputs:
+    """What the towers were trained on: the bundle holds all of it."""
+    return item_inputs(tiny.runtime.items, tiny.runtime.catalog.content)
+
+
 @pytest.fixture(scope="module")
 def tower(tiny: Tiny) -> TwoTower:
-    model = new_two_tower(item_inputs(tiny.runtime.items), TINY.retrieval, seed=99)
-    assert load_weights(model, tiny.checkpoint("tower-late.npz"))
+    model = new_two_tower(inputs_of(tiny), TINY.learn.retrieval, seed=99)
+    assert load_weights(model, tiny.checkpoint("tower-3.npz"))
     return model.eval()
 
 
@@ -46,10 +51,10 @@ def test_query_encoder(tiny: Tiny, tower: TwoTower, size: int) -> None:
         rows = (rng.integers(0, len(tiny.runtime.items), mask.shape) * mask).astype(np.int64)
         gaps = np.sort(rng.uniform(0, 7, mask.shape), axis=1)[:, ::-1].astype(np.float32) * mask
         given = tiny.runtime.encoder.run(EncoderInput(rows, gaps, mask))
-        vectors = torch.from_numpy(item_vectors(tower, item_inputs(tiny.runtime.items))[rows])
+        vectors = torch.from_numpy(item_vectors(tower, inputs_of(tiny))[rows])
         with torch.no_grad():
             expected = tower.query_encoder(vectors, torch.from_numpy(gaps), torch.from_numpy(mask)).numpy()
-        assert given.shape == expected.shape == (size, TINY.retrieval.dim)
+        assert given.shape == expected.shape == (size, TINY.learn.retrieval.dim)
         np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -88,9 +93,9 @@ def test_ranker_of_no_candidates(tiny: Tiny) -> None:
     assert ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, len(ranker.tasks))
 
 
-def test_item_vectors_are_those_of_the_late_tower(tiny: Tiny, tower: TwoTower) -> None:
+def test_item_vectors_are_those_of_the_newest_tower(tiny: Tiny, tower: TwoTower) -> None:
     stored = np.load(tiny.bundle.file("item_vectors.npy"), allow_pickle=False)
-    np.testing.assert_allclose(stored, item_vectors(tower, item_inputs(tiny.runtime.items)), atol=1e-6)
-    early = new_two_tower(item_inputs(tiny.runtime.items), TINY.retrieval, seed=99)
-    assert load_weights(early, tiny.checkpoint("tower-early.npz"))
-    assert not np.allclose(stored, item_vectors(early.eval(), item_inputs(tiny.runtime.items)), atol=1e-3)
+    np.testing.assert_allclose(stored, item_vectors(tower, inputs_of(tiny)), atol=1e-6)
+    early = new_two_tower(inputs_of(tiny), TINY.learn.retrieval, seed=99)
+    assert load_weights(early, tiny.checkpoint("tower-0.npz"))
+    assert not np.allclose(stored, item_vectors(early.eval(), inputs_of(tiny)), atol=1e-3)

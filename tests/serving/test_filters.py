@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import serving.pipeline as pipeline_module
 from infra.errors import InvalidMessage
 from serving.filters import check_filters
 from serving.items import ATTRIBUTES, COLUMNS
@@ -61,10 +60,8 @@ def test_only_what_is_allowed_and_as_much_as_there_is(
 ) -> None:
     request = ask(filters=wanted, exclude=exclude, k=k, strategy=strategy)
     customer = StoredCustomer(state(*(event(10 + n, article) for n, article in enumerate(bought))), 1)
-    with pytest.MonkeyPatch.context() as patch:
-        # Few candidates, so that the popular fill has to make up for them.
-        patch.setattr(pipeline_module, "DEPTH", dict.fromkeys(pipeline_module.DEPTH, depth))
-        (answer,) = pipeline(top=top).recommend([request], [customer])
+    # With few candidates the popular fill has to make up for them.
+    (answer,) = pipeline(top=top, depth=depth).recommend([request], [customer])
     given_ids = [item.article_id for item in answer.items]
     allowed = {article for article in IDS if may_be_shown(article, request, set(bought))}
     assert answer.error is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.history import history_of
-from streams.events import to_micros
+from streams.events import CART, PURCHASE, VIEW, to_micros
 from tests.support.toy_catalog import IDS, TODAY, event, moment, state
 
 INDEX = {article: row for row, article in enumerate(IDS)}
@@ -37,6 +37,29 @@ def test_columns_and_sums_by_article() -> None:
     assert history.decayed == pytest.approx([np.exp(-40 / 60) + np.exp(-20 / 60) + np.exp(-10 / 60), np.exp(-20 / 60)])
 
 
+def test_acts_are_all_events_of_known_articles_oldest_first() -> None:
+    anna = state(
+        event(95, "milk", type="cart"),
+        event(60, "bread"),
+        event(90, "wine"),
+        event(80, "bread", type="view"),
+        event(60, "hat"),
+    )
+    history = history_of(anna, INDEX, AS_OF)
+    acts = zip(history.act_ages.tolist(), [IDS[i] for i in history.acts], history.act_types.tolist(), strict=True)
+    first, second, *others = acts
+    assert {first, second} == {(40.0, "bread", PURCHASE), (40.0, "hat", PURCHASE)}  # one time
+    assert others == [(20.0, "bread", VIEW), (5.0, "milk", CART)]
+    assert (history.acts.dtype, history.act_types.dtype) == (np.int64, np.uint8)
+
+
+def test_interest_is_a_faded_sum_by_type() -> None:
+    anna = state(event(70, "milk"), event(40, "milk", type="view"), event(40, "bread"), event(85, "hat", type="cart"))
+    items, interest = history_of(anna, INDEX, AS_OF).interest(30)
+    assert [IDS[i] for i in items] == ["bread", "milk", "hat"]
+    assert interest == pytest.approx([np.exp(-2), np.exp(-1) + 0.2 * np.exp(-2), 0.5 * np.exp(-0.5)])
+
+
 def test_only_purchases_of_known_articles_count() -> None:
     anna = state(event(90, "bread", type="view"), event(91, "milk", type="cart"), event(92, "wine"), event(93, "hat"))
     history = history_of(anna, INDEX, AS_OF)
@@ -59,3 +82,5 @@ def test_unknown_customer_has_an_empty_history() -> None:
         history = history_of(nothing, INDEX, AS_OF)
         assert len(history) == 0
         assert [len(c) for c in (history.items, history.count, history.decayed, history.last_age)] == [0] * 4
+        assert [len(c) for c in (history.acts, history.act_ages, history.act_types)] == [0] * 3
+        assert [c.tolist() for c in history.interest(30)] == [[], []]

@@ -28,7 +28,10 @@ def test_unknown_fields_are_ignored() -> None:
         (b'{"request_id":"r","customer_id":"anna","k":0}', ">= 1"),
         (b'{"request_id":"r","customer_id":"anna","k":201}', "<= 200"),
         (b'{"request_id":"r","customer_id":"anna","k":"12"}', "Expected `int`"),
-        (b'{"request_id":"r","customer_id":"anna","strategy":"best"}', "allowed: full, popular"),
+        (
+            b'{"request_id":"r","customer_id":"anna","strategy":"best"}',
+            "allowed: full, hybrid, repurchase, variants, covisitation, popular, collab",
+        ),
         (b'{"request_id":"r","customer_id":"anna","requested_at":"2026-11-21T12:00:00"}', "timezone"),
     ],
 )

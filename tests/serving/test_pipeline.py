@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import serving.pipeline as pipeline_module
 from infra.clock import ManualClock
-from serving.features import SOURCES
-from serving.messages import Filters, RecommendationRequest, Recommendations
+from serving.features import FEATURES, SOURCES
+from serving.messages import STRATEGIES, Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from serving.retrieval.candidates import UNRANKED
 from streams.events import Event
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import (
+    ARTICLES,
     IDS,
     POPULAR,
     SPACE,
@@ -33,6 +33,7 @@ from tests.support.toy_catalog import (
     state,
 )
 
+PRICES = {row[0]: row[-1] or 0.0 for row in ARTICLES}
 PAST = (event(60, "socks"), event(80, "socks"), event(90, "hat"))
 
 
@@ -60,13 +61,13 @@ def test_the_ranker_decides_the_order() -> None:
     assert ids(answer) == ["socks", "hat", "bread"]  # cosines 2/√5, 1/√5, 0; then the first row
     assert [item.score for item in answer.items] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0])
     assert [item.rank for item in answer.items] == [1, 2, 3]
-    assert answer.items[0].source == "repurchase+two_tower+popular"
+    assert answer.items[0].source == "repurchase+collab+two_tower+content+popular"  # first of four, sixth of the last
     assert answer.items[2].source.split("+")[0] == "popular"
     assert answer.as_of == moment(90)
     assert (answer.cold_start, answer.degraded, answer.error, answer.bundle_id) == (False, [], None, SPACE)
 
 
-@pytest.mark.parametrize(
+COLD = pytest.mark.parametrize(
     ("customer", "context", "expected"),
     [
         ("zoe", {}, POPULAR),
@@ -76,34 +77,86 @@ def test_the_ranker_decides_the_order() -> None:
     ],
     ids=["unknown", "segment of the bundle", "segment of the request", "unknown segment"],
 )
-def test_cold_customer_gets_what_is_popular(customer: str, context: dict[str, str], expected: list[int]) -> None:
-    answer = one(pipeline(BrokenRanker()), ask(customer, k=5, context=context), None)
-    assert ids(answer) == [IDS[row] for row in expected[:5]]
+
+
+@COLD
+def test_cold_customer_is_ranked_among_what_is_popular(
+    customer: str, context: dict[str, str], expected: list[int]
+) -> None:
+    """Three popular candidates, which the ranker turns round: it prefers what costs more."""
+    depth = dict.fromkeys(SOURCES, 3)
+    ranker = CosineRanker("price")
+    answer = one(pipeline(ranker, depth=depth), ask(customer, k=5, context=context), None)
+    (seen,) = ranker.seen
+    assert len(seen) == 3
+    assert ids(answer)[:3] == sorted((IDS[row] for row in expected[:3]), key=lambda a: -PRICES[a])
+    assert ids(answer)[3:] == [IDS[row] for row in expected[3:5]]  # filled up
     assert answer.cold_start
     assert answer.as_of is None
     assert answer.degraded == []
     assert {item.source for item in answer.items} == {"popular"}
+    assert seen[:, FEATURES.index("popular_rank")] == pytest.approx(np.log1p([0, 1, 2]))
 
 
-def test_views_alone_leave_a_customer_cold_and_popular_first() -> None:
-    answer = one(pipeline(BrokenRanker()), ask(k=N), anna(event(90, "hat", type="view")))
+@COLD
+def test_cold_customer_gets_the_popular_list_when_the_ranker_is_broken(
+    customer: str, context: dict[str, str], expected: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        answer = one(pipeline(BrokenRanker()), ask(customer, k=5, context=context), None)
+    assert ids(answer) == [IDS[row] for row in expected[:5]]
     assert answer.cold_start
-    assert ids(answer) == [IDS[row] for row in POPULAR]
+    assert answer.degraded == ["ranker_failed"]
+    assert {item.source for item in answer.items} == {"popular"}
+
+
+def test_a_view_is_enough_to_be_known_by() -> None:
+    answer = one(pipeline(), ask(k=2), anna(event(90, "hat", type="view")))
+    assert not answer.cold_start
+    assert answer.as_of == moment(90)
+    assert answer.items[0].article_id == "hat"
+    assert set(answer.items[0].source.split("+")) == {"repurchase", "popular", "collab", "two_tower"}
+
+
+def test_events_of_articles_the_bundle_does_not_know_leave_a_customer_cold() -> None:
+    answer = one(pipeline(), ask(k=N), anna(event(90, "wine")))
+    assert answer.cold_start
+    assert {item.source for item in answer.items} == {"popular"}
     assert answer.as_of == moment(90)
 
 
-@pytest.mark.parametrize("strategy", ["popular", "repurchase", "two_tower"])
-def test_a_strategy_of_one_source_asks_only_that(strategy: str) -> None:
-    expected = {
-        "popular": ["bread", "rolls"],
-        "repurchase": ["socks", "hat"],
-        "two_tower": ["socks", "hat"],
-    }
-    answer = one(pipeline(BrokenRanker()), ask(k=2, strategy=strategy), anna())
-    assert ids(answer) == expected[strategy]
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("popular", ["bread", "rolls", "milk"]),
+        ("repurchase", ["socks", "hat"]),
+        ("variants", ["shirt"]),
+        ("covisitation", ["shirt"]),  # socks once, though bought twice
+        ("collab", ["socks", "shirt", "hat"]),
+        ("two_tower", ["socks", "hat"]),
+        ("content", ["socks", "shirt"]),
+        ("hybrid", ["socks", "shirt", "hat"]),
+    ],
+)
+def test_a_strategy_of_one_source_asks_only_that(strategy: str, expected: list[str]) -> None:
+    answer = one(pipeline(BrokenRanker()), ask(k=len(expected), strategy=strategy), anna())
+    assert ids(answer) == expected
     assert answer.degraded == []
-    assert [item.source for item in answer.items] == [strategy] * 2
+    assert [item.source for item in answer.items] == [strategy] * len(expected)
     assert answer.strategy == strategy
+
+
+def test_every_strategy_is_asked_for_by_the_name_of_its_source() -> None:
+    assert set(STRATEGIES) == {"full", *pipeline().runtime.catalog.strategies}
+
+
+def test_what_a_strategy_does_not_find_is_filled_with_what_is_popular() -> None:
+    answer = one(pipeline(), ask(k=3, strategy="variants"), anna())
+    assert [(item.article_id, item.source) for item in answer.items] == [
+        ("shirt", "variants"),
+        ("bread", "popular"),
+        ("rolls", "popular"),
+    ]
 
 
 def test_broken_ranker_leaves_the_order_of_retrieval(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,36 +164,38 @@ def test_broken_ranker_leaves_the_order_of_retrieval(caplog: pytest.LogCaptureFi
         (answer,) = pipeline(BrokenRanker()).recommend([ask(k=4)], [anna()], degraded=["store_unavailable"])
     assert answer.degraded == ["store_unavailable", "ranker_failed"]
     assert ids(answer)[:2] == ["socks", "hat"]
-    assert ids(answer)[2:] == ["bread", "rolls"]
+    # Of what is new to her, shirt is the first of two sources and the second of two; bread leads the popular only.
+    assert ids(answer)[2:] == ["shirt", "bread"]
     assert answer.error is None
 
 
-def test_broken_ranker_puts_every_repurchase_first(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The last habit stands before the best seller, though the customer looked at that one again and again."""
-    monkeypatch.setitem(pipeline_module.DEPTH, "two_tower", 1)
+def test_broken_ranker_puts_every_repurchase_first(caplog: pytest.LogCaptureFixture) -> None:
+    """The last habit stands before the best seller, the variant and what goes with everything."""
     habits = [event(90 - n, article) for n, article in enumerate(IDS[1:])]
-    views = [event(91 + n / 10, "bread", type="view") for n in range(20)]
     with caplog.at_level(logging.CRITICAL):
-        answer = one(pipeline(BrokenRanker()), ask(k=N), anna(*habits, *views))
+        answer = one(pipeline(BrokenRanker()), ask(k=N), anna(*habits))
     assert ids(answer) == [*IDS[1:], "bread"]
+    bread = answer.items[-1].source.split("+")
+    assert {"popular", "variants", "covisitation"} <= set(bread)
 
 
 def test_degraded_is_told_to_each_answer_alone(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
         first, second = pipeline(BrokenRanker()).recommend([ask(), ask("zoe")], [anna(), None], degraded=["late"])
-    assert first.degraded == ["late", "ranker_failed"]
-    assert second.degraded == ["late"]
+    assert first.degraded == second.degraded == ["late", "ranker_failed"]
+    alone, wrong = pipeline().recommend([ask(), ask("zoe", strategy="psychic")], [anna(), None], degraded=["late"])
+    assert alone.degraded == ["late"]
+    assert wrong.degraded == []
 
 
-def test_more_than_the_candidates_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_module, "DEPTH", dict.fromkeys(SOURCES, 1))
-    answer = one(pipeline(), ask(k=N), anna())
-    assert ids(answer) == ["socks", "bread", "rolls", "milk", "cheese", "apple", "shirt", "hat"]
-    assert [item.source for item in answer.items[2:]] == ["popular"] * 6
+def test_more_than_the_candidates_is_filled() -> None:
+    # Each source finds one: repurchase, collab, two_tower and content socks, variants and covisitation shirt.
+    answer = one(pipeline(depth=1), ask(k=N), anna())
+    assert ids(answer) == ["socks", "bread", "shirt", "rolls", "milk", "cheese", "apple", "hat"]
+    assert [item.source for item in answer.items[3:]] == ["popular"] * 5
     scores = [item.score for item in answer.items]
-    assert all(a > b for a, b in pairwise(scores))
+    assert all(a >= b for a, b in pairwise(scores[:3]))
+    assert all(a > b for a, b in pairwise(scores[2:]))
     assert len(one(pipeline(), ask(k=200), anna()).items) == N
 
 
@@ -165,7 +220,7 @@ def test_a_planted_future_changes_nothing_before_its_time() -> None:
     # The stored embedding has seen the future too.
     seen_it = anna(*future, space=SPACE, embedding=axis("shirt"))
     plain_ranker, planted_ranker = CosineRanker(), CosineRanker()
-    for strategy in ("full", "two_tower", "repurchase"):
+    for strategy in STRATEGIES:
         request = ask(k=N, strategy=strategy)
         plain = one(pipeline(plain_ranker), request, anna())
         planted = one(pipeline(planted_ranker), request, seen_it)
@@ -194,7 +249,7 @@ def test_refused_requests_do_not_disturb_the_others() -> None:
     good = [ask(k=4), ask("zoe", k=4)]
     answers = pipeline().recommend([good[0], *wrong, good[1]], [anna(), anna(), None, anna(), None])
     assert [answer.request_id for answer in answers] == ["r-anna", "r-ben", "r-cleo", "r-dora", "r-zoe"]
-    messages = ["filter on size", "min_price 3.0 is above", "strategy 'psychic'; allowed: full, popular"]
+    messages = ["filter on size", "min_price 3.0 is above", "strategy 'psychic'; allowed: full, hybrid, repurchase"]
     for answer, message in zip(answers[1:4], messages, strict=True):
         assert answer.error is not None
         assert answer.error.code == "invalid_request"
@@ -214,6 +269,9 @@ def test_a_source_that_is_left_out_finds_nothing_and_the_others_stay() -> None:
     assert (found.ranks[:, column] == UNRANKED).all()
     assert (found.scores[:, column] == 0).all()
     assert not any("repurchase" in item.source for item in one(without, ask(), anna()).items)
+    others = [n for n in range(len(SOURCES)) if n != column]
+    before, after = (dict(zip(c.item_idx.tolist(), c.ranks[:, others].tolist(), strict=True)) for c in (whole, found))
+    assert before == after
     assert query.history.items.tolist() == sorted(IDS.index(article) for article in ("socks", "hat"))
 
 

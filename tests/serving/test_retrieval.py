@@ -1,31 +1,36 @@
-"""What each source finds, and how the finds of all become one set."""
+"""How the finds of all sources become one set, and what every source promises whatever the customer did."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.history import history_of
-from serving.pipeline import DEPTH, retrieve
-from serving.retrieval.candidates import UNRANKED, Floats, Ints, Query, merge
-from serving.retrieval.popular import Popular
-from serving.retrieval.repurchase import Repurchase
-from serving.retrieval.two_tower import TwoTower
-from streams.events import to_micros
-from streams.state import CustomerState
-from tests.support.toy_catalog import IDS, POPULAR, TODAY, YOUNG, CountingEncoder, N, catalog, event, moment, state
+from serving.features import SOURCES
+from serving.pipeline import retrieve
+from serving.retrieval.candidates import UNRANKED, Floats, Ints, best, merge
+from streams.events import EVENT_TYPES, Event
+from tests.support.toy_catalog import IDS, N, catalog, event, query, state
 
 CATALOG = catalog()
 
 
-def query(customer: CustomerState | None, segment: int = 0) -> Query:
-    vector = CountingEncoder().encode([customer])[0] if customer else np.zeros(N, np.float32)
-    return Query(history_of(customer, CATALOG.items.index, to_micros(moment(TODAY))), vector, segment)
-
-
 def find(rows: list[int], scores: list[float] | None = None) -> tuple[Ints, Floats]:
     return np.array(rows, np.int64), np.array(scores or [1.0] * len(rows), np.float32)
+
+
+def test_best_keeps_the_order_given_among_equals() -> None:
+    rows, scores = best(np.array([5, 2, 9, 1]), np.array([1.0, 3.0, 1.0, 3.0]), 3)
+    assert (rows.tolist(), scores.tolist()) == ([2, 1, 5], [3, 3, 1])
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 10))
+def test_best_is_the_head_of_all_sorted(scores: list[int], k: int) -> None:
+    rows = np.arange(len(scores))[::-1]
+    expected = sorted(zip(rows.tolist(), scores, strict=True), key=lambda pair: -pair[1])[:k]
+    found, values = best(rows, np.array(scores, np.float64), k)
+    assert list(zip(found.tolist(), values.tolist(), strict=True)) == expected
 
 
 def test_merge_keeps_ranks_and_scores_of_each_source() -> None:
@@ -57,37 +62,59 @@ def test_merge_is_the_union_without_duplicates(lists: list[list[int]]) -> None:
         assert found.found_by(place) == "+".join(names[s] for _, s in ranked)
 
 
-def test_repurchase_prefers_often_and_lately() -> None:
-    anna = state(event(10, "hat"), event(70, "bread"), event(90, "bread"), event(95, "milk"))
-    (rows, scores), (none, _) = Repurchase().retrieve([query(anna), query(None)], 2)
-    assert [IDS[row] for row in rows] == ["bread", "milk"]
-    assert scores.tolist() == [np.float32(np.exp(-30 / 60) + np.exp(-10 / 60)), np.float32(np.exp(-5 / 60))]
-    assert len(none) == 0
+events = st.lists(
+    st.builds(
+        lambda day, article, kind, price: event(day, article, type=kind, price=price),
+        st.integers(0, 120),
+        st.sampled_from([*IDS, "wine"]),
+        st.sampled_from(EVENT_TYPES),
+        st.none() | st.floats(0, 1e4),
+    ),
+    max_size=12,
+)
 
 
-def test_popular_follows_the_segment() -> None:
-    (all_rows, shares), (young_rows, _) = Popular(CATALOG.statistics).retrieve([query(None), query(None, 1)], 3)
-    assert all_rows.tolist() == POPULAR[:3]
-    assert young_rows.tolist() == YOUNG[:3]
-    assert shares.tolist() == CATALOG.statistics.segment_share[0, :3].tolist()
+@settings(max_examples=60)
+@given(events, st.integers(1, N + 3), st.sampled_from([None, "young"]))
+def test_no_source_gives_a_row_twice_or_more_than_asked(past: list[Event], k: int, segment: str | None) -> None:
+    asked = [query(state(*past), segment=segment, given=CATALOG), query(None, given=CATALOG)]
+    for source in CATALOG.strategies.values():
+        found = source.retrieve(asked, k)
+        assert len(found) == 2
+        for rows, scores in found:
+            assert len(set(rows.tolist())) == len(rows) == len(scores) <= min(k, N)
+            assert (rows >= 0).all()
+            assert (rows < N).all()
+            assert np.isfinite(scores).all()
+            assert (np.diff(scores) <= 0).all()
+        unknown_rows, _ = found[1]
+        assert (len(unknown_rows) > 0) == (source.name == "popular")  # nobody else knows a stranger
+        assert source.retrieve([], k) == []
 
 
-def test_two_tower_finds_the_nearest_and_nothing_without_a_vector() -> None:
-    anna = state(event(1, "hat"), event(2, "hat"), event(3, "milk"))
-    (rows, scores), (none, _) = TwoTower(CATALOG.index).retrieve([query(anna), query(None)], 2)
-    assert [IDS[row] for row in rows] == ["hat", "milk"]
-    assert np.allclose(scores, [2 / 5**0.5, 1 / 5**0.5], atol=1e-3)
-    assert len(none) == 0
-    assert TwoTower(CATALOG.index).retrieve([], 2) == []
+def test_the_sources_of_the_ranker_have_the_places_of_its_features() -> None:
+    assert tuple(source.name for source in CATALOG.sources) == SOURCES
+    assert set(CATALOG.strategies) == {*SOURCES, "hybrid"}
 
 
 def test_sources_are_merged_customer_by_customer() -> None:
-    anna, ben = query(state(event(90, "hat"))), query(state(event(90, "milk", customer="ben"), customer="ben"), 1)
-    together = retrieve(CATALOG.sources, [anna, ben])
+    anna = query(state(event(90, "hat")))
+    ben = query(state(event(90, "milk", customer="ben"), customer="ben"), segment="young")
+    together = retrieve(CATALOG, [anna, ben])
     for found, one in zip(together, [anna, ben], strict=True):
-        (alone,) = retrieve(CATALOG.sources, [one])
+        (alone,) = retrieve(CATALOG, [one])
         assert np.array_equal(found.item_idx, alone.item_idx)
         assert np.array_equal(found.ranks, alone.ranks)
     assert [IDS[found.item_idx[0]] for found in together] == ["hat", "milk"]
-    assert together[0].sources == tuple(DEPTH)
-    assert retrieve(CATALOG.sources, []) == []
+    assert together[0].sources == SOURCES
+    assert retrieve(CATALOG, []) == []
+
+
+def test_each_source_is_asked_for_its_own_depth() -> None:
+    depth = {name: n + 1 for n, name in enumerate(SOURCES)}
+    given = catalog(depth=depth)
+    anna = query(state(*(event(80 + n, article) for n, article in enumerate(IDS))), given=given)
+    (found,) = retrieve(given, [anna])
+    counts = dict(zip(SOURCES, (found.ranks < UNRANKED).sum(axis=0).tolist(), strict=True))
+    # She had everything, so there is no variant left; cheese, milk, bread, socks and shirt go with what she had.
+    assert counts == depth | {"variants": 0, "covisitation": 3}

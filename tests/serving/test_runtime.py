@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import BundleError
-from serving.features import feature_hash
+from serving.features import FEATURES, SOURCES, feature_hash
 from serving.index import VectorIndex
-from serving.runtime import FILES, load_runtime
+from serving.retrieval.collaborative import Factors
+from serving.retrieval.covisitation import Neighbours
+from serving.runtime import DEFAULT_RETRIEVAL, FILES, load_runtime
 from serving.statistics import ALL, ItemStatistics
 from tests.support.remade import remade
 from tests.support.tiny import KINDS, article_number
@@ -46,6 +49,27 @@ def index_of_fewer_items(copy: Path) -> None:
     VectorIndex.build(np.load(copy / "item_vectors.npy")[:5]).save(copy / "index.faiss")
 
 
+def content_of_fewer_items(copy: Path) -> None:
+    np.save(copy / "content_vectors.npy", np.load(copy / "content_vectors.npy")[:-1])
+
+
+def factors_of_fewer_items(copy: Path) -> None:
+    factors = Factors.load(copy / "collaborative.npz", 2 * KINDS + 1)
+    replace(factors, items=factors.items[:-1]).save(copy / "collaborative.npz")
+
+
+def neighbours_of_fewer_items(copy: Path) -> None:
+    Neighbours(np.zeros(4, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)).save(copy / "covisitation.npz")
+
+
+def rewrite_retrieval(**changes: dict[str, float]) -> Callable[[Path], object]:
+    def change(copy: Path) -> None:
+        path = copy / "retrieval.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
 def rename_first_segment(copy: Path) -> None:
     n = pq.read_metadata(copy / "items.parquet").num_rows
     statistics = ItemStatistics.load(copy / "statistics.npz", n)
@@ -60,7 +84,16 @@ def test_opens_what_training_published(tiny: Tiny) -> None:
     assert runtime.items.describe(article_number("hat", 0))["title"] == "Hat 0"
     assert runtime.encoder.dim == 16
     assert runtime.catalog.statistics.segments[0] == ALL
-    assert [source.name for source in runtime.catalog.sources] == ["repurchase", "popular", "two_tower"]
+    assert tuple(source.name for source in runtime.catalog.sources) == SOURCES
+    assert runtime.catalog.retrieval == DEFAULT_RETRIEVAL
+    assert runtime.catalog.content.shape == (2 * KINDS + 1, 8)
+    assert np.linalg.norm(runtime.catalog.content, axis=1) == pytest.approx(np.ones(2 * KINDS + 1), abs=1e-2)
+    assert runtime.catalog.factors.items.shape == (2 * KINDS + 1, 4)
+    assert not runtime.catalog.factors.items[runtime.items.index[article_number("hat", 0)]].any()
+    products = runtime.items.products
+    assert [products[runtime.items.index[article_number("top", n)]] for n in (0, 2)] == [
+        products[runtime.items.index[article_number("top", n)]] for n in (1, 3)
+    ]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -74,14 +107,35 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
     ("change", "message"),
     [
         (rewrite_features(hash="0123"), rf"trained on features 0123 from .* this code builds {feature_hash()}"),
-        (rewrite_features(sources=["popular"]), r"from sources \['popular'\]; this code builds .*'two_tower'\]"),
+        (rewrite_features(sources=["popular"]), r"from sources \['popular'\]; this code builds .*'content'\]"),
         (drop_an_item, "12"),
         (shorten_vectors, r"item_vectors.npy has shape \(11, 16\), items.parquet 13 rows"),
         (index_of_half_the_dimensions, "index.faiss holds vectors of 8 dimensions, item_vectors.npy of 16"),
         (index_of_fewer_items, "index.faiss holds 5 vectors, items.parquet 13 rows"),
         (rename_first_segment, "first segment is 'nobody', not 'all'"),
+        (content_of_fewer_items, r"content_vectors.npy has shape \(12, 8\), items.parquet 13 rows"),
+        (factors_of_fewer_items, r"collaborative.npz holds factors of shape \(12, 4\), items.parquet 13 rows"),
+        (neighbours_of_fewer_items, r"covisitation.npz holds neighbours of 3 items, items.parquet 13 rows"),
+        (
+            rewrite_retrieval(depth=dict.fromkeys(SOURCES[1:], 5)),
+            rf"retrieval.json gives a depth for {', '.join(SOURCES[1:])}; it must name {', '.join(SOURCES)}",
+        ),
+        (rewrite_retrieval(hybrid={"popular": 1.0}), r"gives a hybrid for popular; it must name content, collab, two"),
     ],
-    ids=["features", "sources", "items", "vectors", "dimensions", "index", "segments"],
+    ids=[
+        "features",
+        "sources",
+        "items",
+        "vectors",
+        "dimensions",
+        "index",
+        "segments",
+        "content",
+        "factors",
+        "neighbours",
+        "depth",
+        "hybrid",
+    ],
 )
 def test_parts_that_do_not_agree_are_refused(
     tiny: Tiny, tmp_path: Path, change: Callable[[Path], object], message: str
@@ -93,5 +147,5 @@ def test_parts_that_do_not_agree_are_refused(
 
 def test_ranker_of_other_features_is_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.ranking.FEATURES", ("one", "two"))
-    with pytest.raises(BundleError, match=r"ranker.onnx takes 45 features; this code builds 2"):
+    with pytest.raises(BundleError, match=rf"ranker.onnx takes {len(FEATURES)} features; this code builds 2"):
         load_runtime(tiny.bundle)

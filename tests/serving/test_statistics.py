@@ -29,11 +29,13 @@ def test_unknown_segment_is_everybody() -> None:
 
 def test_missing_array_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "statistics.npz", segments=np.array(["all"]), sold_7d=np.ones(N, np.float32))
-    with pytest.raises(BundleError, match=r"statistics.npz lacks sold_28d, sold_91d, .*top"):
+    with pytest.raises(
+        BundleError, match=r"statistics.npz lacks sold_1d, sold_3d, sold_28d, .*first_sold, .*price_7d, .*top"
+    ):
         ItemStatistics.load(tmp_path / "statistics.npz", N)
 
 
-@pytest.mark.parametrize("name", ["sold_7d", "interval", "last_sold", "segment_share"])
+@pytest.mark.parametrize("name", ["sold_1d", "sold_7d", "interval", "first_sold", "price_7d", "segment_share"])
 def test_array_of_other_items_is_refused(tmp_path: Path, name: str) -> None:
     known = statistics()
     replace(known, **{name: getattr(known, name)[..., :-1]}).save(tmp_path / "statistics.npz")

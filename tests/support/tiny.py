@@ -1,7 +1,8 @@
 """A bundle that trains in seconds on a shop whose answer a reader can see.
 
 Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each
-week (`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it.
+week (`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it. Articles 0 and
+1 of a kind, 2 and 3, 4 and 5 are one product in white and in black.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import pyarrow.parquet as pq
 
 from infra.clock import ManualClock
 from infra.registry import Registry
+from offline.build_catalog import CatalogConfig
+from offline.content.vectors import ContentConfig
 from offline.event_log import EventLog, import_data
+from offline.learn import LearnConfig
 from offline.run import OfflineRun, RunConfig
 from offline.train_catboost import CatBoostConfig
+from offline.train_collaborative import CollaborativeConfig
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig
 from offline.window import choose_window
@@ -26,16 +31,20 @@ WEEKS = 8
 CUSTOMERS = 24
 KINDS = 6
 TINY = RunConfig(
-    RetrievalConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
-    refresh_examples=500,
-    ranking=RankingConfig(
-        weeks=3,
-        epochs=10,
-        batch=4,
-        learning_rate=1e-2,
-        experts=2,
-        negatives=1.0,
-        catboost=CatBoostConfig(rounds=20, every=10),
+    ContentConfig(text="words", dim=8),
+    LearnConfig(
+        RetrievalConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
+        refresh_examples=500,
+        catalog=CatalogConfig(CollaborativeConfig(dim=4, iterations=5, regularization=0.1)),
+        ranking=RankingConfig(
+            weeks=3,
+            epochs=10,
+            batch=4,
+            learning_rate=1e-2,
+            experts=2,
+            negatives=1.0,
+            catboost=CatBoostConfig(rounds=20, every=10),
+        ),
     ),
     seed=3,
 )
@@ -54,7 +63,7 @@ def write_tiny_shop(directory: Path) -> Path:
         pa.table(
             {
                 "article_id": ids,
-                "product_code": [i[:7] for i in ids],
+                "product_code": [product_number(kind, n) for kind, n in articles],
                 "prod_name": [f"{kind.title()} {n}" for kind, n in articles],
                 "product_type_name": [kind for kind, _ in articles],
                 "product_group_name": [kind for kind, _ in articles],
@@ -116,6 +125,11 @@ def plant(shop: Path, lines: list[tuple[datetime, str, str, float]]) -> None:
 def article_number(kind: str, n: int) -> str:
     """Ten digits, the first of them zero, as H&M has them."""
     return f"0{['top', 'shoe', 'hat'].index(kind) + 1}{n:08d}"
+
+
+def product_number(kind: str, n: int) -> str:
+    """An article and the next one are variants of one product."""
+    return article_number(kind, 0)[:2] + f"{n // 2:05d}"
 
 
 def tiny_log(directory: Path) -> EventLog:

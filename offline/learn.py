@@ -1,0 +1,167 @@
+"""Learn towers and ranker, walking forward in time.
+
+    cut 1        cut 2        ...        data cut
+      |  horizon   |  horizon              |
+    tower        refresh                 refresh          each knows only what came before its cut
+    examples     examples                                 labelled by the horizon after theirs
+
+So every ranking example meets vectors, factors and counts of its own moment, as a request does at serving time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from infra.errors import GateError
+from offline.build_catalog import CatalogConfig, Vectors, catalog_at
+from offline.examples import Examples, build_examples
+from offline.export import export_query_encoder
+from offline.models.two_tower import TwoTower
+from offline.progress import Step, step
+from offline.shop import Shop
+from offline.rankers import Rankers, load_rankers, save_rankers, train_rankers
+from offline.train_ranking import RankingConfig
+from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
+from offline.weights import load_examples, load_weights, save_examples, save_weights
+from serving.runtime import Catalog
+from streams.encoder import MICROS_A_DAY, QueryEncoder, onnx_session
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """`refresh_examples`: how many the tower sees at each cut after the first."""
+
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    refresh_examples: int = 100_000
+    catalog: CatalogConfig = field(default_factory=CatalogConfig)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """catalog: as of the data cut · examples: what the ranker learned from."""
+
+    tower: TwoTower
+    catalog: Catalog
+    rankers: Rankers
+    examples: Examples
+
+
+class Learner:
+    """Each stage leaves a checkpoint in `directory`, so a run that was stopped goes on where it was."""
+
+    def __init__(self, shop: Shop, config: LearnConfig, horizon: int, directory: Path, seed: int) -> None:
+        self._shop = shop
+        self._config = config
+        self._horizon = horizon
+        self._directory = directory
+        self._seed = seed
+        self.timings: dict[str, float] = {}
+
+    def learn(self) -> Learned:
+        """Towers, catalogue and ranker.
+
+        Raises:
+            GateError: nobody bought a candidate in any of the training weeks, or an export differs.
+        """
+        shop, config = self._shop, self._config
+        first = int(shop.histories.occurred_at.min(initial=shop.cut))
+        cuts = example_cuts(first, shop.cut, self._horizon, config.ranking.weeks)
+        inputs = item_inputs(shop.items, shop.content)
+        tower = new_two_tower(inputs, config.retrieval, self._seed)
+        refresh = replace(config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4)
+        parts = []
+        with step("examples", config.ranking.customers * len(cuts)) as progress:
+            for n, cut in enumerate(cuts):
+                self._tower(tower, cut, refresh if n else config.retrieval, n)
+                parts.append(self._week(tower, cut, n, progress))
+        examples = Examples.join(parts)
+        if not examples.label("purchase").any():
+            raise GateError(
+                "no customer with a history bought a candidate in the weeks before the cut: there is nothing to rank "
+                "by; give more history"
+            )
+        rankers = self._rankers(examples)
+        self._tower(tower, shop.cut, refresh, len(cuts))
+        catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
+        return Learned(tower, catalog, rankers, examples)
+
+    def _tower(self, tower: TwoTower, cut: int, config: RetrievalConfig, n: int) -> None:
+        """Train in place through `cut`, or take up the checkpoint."""
+        shop = self._shop
+        path = self._directory / f"tower-{n}.npz"
+        if not load_weights(tower, path):
+            inputs = item_inputs(shop.items, shop.content)
+            self.timed(
+                "two-tower",
+                lambda: train_two_tower(tower, inputs, shop.histories, shop.items, cut, config, seed=self._seed + n),
+            )
+            save_weights(tower, path)
+
+    def _week(self, tower: TwoTower, cut: int, n: int, progress: Step) -> Examples:
+        path = self._directory / f"examples-{n}.npz"
+        examples = load_examples(path)
+        if examples is None:
+            catalog = self.timed("catalog", lambda: self._catalog(tower, cut, f"cut-{n}"))
+            examples = self.timed(
+                "examples",
+                lambda: build_examples(
+                    self._shop.histories,
+                    catalog,
+                    cut,
+                    self._horizon,
+                    progress,
+                    limit=self._config.ranking.customers,
+                    seed=self._seed,
+                ),
+            )
+            save_examples(examples, path)
+        return examples
+
+    def _catalog(self, tower: TwoTower, cut: int, space: str) -> Catalog:
+        shop = self._shop
+        vectors = item_vectors(tower, item_inputs(shop.items, shop.content))
+        path = self._directory / f"query-encoder-{space}.onnx"
+        export_query_encoder(tower, path)
+        encoder = QueryEncoder(onnx_session(str(path)), vectors, shop.items.index, space)
+        return catalog_at(
+            shop.histories,
+            shop.items_at(cut),
+            shop.segments,
+            cut,
+            Vectors(vectors, encoder, shop.content),
+            self._config.catalog,
+            seed=self._seed,
+        )
+
+    def _rankers(self, examples: Examples) -> Rankers:
+        rankers = load_rankers(self._directory)
+        if rankers is None:
+            config = self._config.ranking
+            rankers = self.timed("ranker", lambda: train_rankers(examples, config, seed=self._seed))
+            save_rankers(rankers, self._directory)
+        return rankers
+
+    def timed(self, name: str, work: Callable[[], T]) -> T:
+        started = time.monotonic()
+        result = work()
+        self.timings[name] = round(self.timings.get(name, 0.0) + time.monotonic() - started, 2)
+        return result
+
+
+def example_cuts(first: int, cut: int, horizon: int, weeks: int) -> list[int]:
+    """Past cuts to learn to rank at, ascending, each with a whole horizon before `cut` (all in microseconds).
+
+    A long log is cut every horizon, so that no label is used twice; a short one every day, since a few overlapping
+    windows teach more than one.
+    """
+    day = int(MICROS_A_DAY)
+    stride = horizon if cut - first >= (weeks + 1) * horizon else min(day, horizon)
+    cuts = [cut - horizon - n * stride for n in range(weeks)]
+    return [c for c in reversed(cuts) if c > first] or [cut - horizon]

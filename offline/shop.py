@@ -1,0 +1,52 @@
+"""A shop as it was known before a cut: what everything is learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from offline.build_statistics import build_items, prices_at
+from offline.content.images import ImageStore
+from offline.content.vectors import ContentConfig, content_vectors
+from offline.event_log import EventLog
+from offline.histories import load_histories
+from offline.window import Window
+from serving.items import ItemTable
+from streams.events import to_micros
+from streams.histories import Histories
+
+
+@dataclass(frozen=True, eq=False)
+class Shop:
+    """cut: microseconds · histories: events strictly before it · articles: the log's, in the order of `items` ·
+    segments: customer_id -> age band, where known · content: float32[n, c] unit rows, zero where unknown."""
+
+    cut: int
+    histories: Histories
+    articles: pa.Table
+    items_table: pa.Table
+    items: ItemTable
+    segments: dict[str, str]
+    content: npt.NDArray[np.float32]
+
+    def items_at(self, cut: int) -> ItemTable:
+        """The articles with their prices at an earlier cut. A price known only because the article sold after it would
+        give the label away."""
+        return replace(self.items, prices=prices_at(self.articles, self.histories, cut))
+
+
+def load_shop(log: EventLog, window: Window, content: ContentConfig, images: ImageStore | None, cache: Path) -> Shop:
+    """Read what the log knows before the window's cut; `cache` is a directory for content vectors."""
+    cut = to_micros(window.cut)
+    histories = load_histories(log, window.cut)
+    articles, customers = log.articles(), log.customers()
+    table = build_items(articles, histories, cut)
+    pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
+    segments = {customer: band for customer, band in pairs if band}
+    # To the half precision in which the bundle keeps them: towers and ranker learn from the numbers that serve.
+    vectors = content_vectors(articles, images, content, cache).astype(np.float16).astype(np.float32)
+    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, vectors)

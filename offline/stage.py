@@ -1,0 +1,77 @@
+"""Write what was learned as a bundle's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from offline.evaluate import index_recall
+from offline.export import export_query_encoder
+from offline.learn import Learned
+from offline.shop import Shop
+from offline.train_ranking import gate_entropy
+from serving.features import FEATURES, SOURCES, feature_hash
+
+PEER = "peer.onnx"
+
+
+def stage(directory: Path, peer: Path, shop: Shop, learned: Learned) -> dict[str, Any]:
+    """Write all files but golden cases, report and manifest into an empty directory, and the ranker that does not
+    serve to `peer`; returns what was found out.
+
+    Raises:
+        GateError: an exported network differs from the trained one.
+    """
+    catalog, examples, rankers = learned.catalog, learned.examples, learned.rankers
+    pq.write_table(shop.items_table, directory / "items.parquet")
+    np.save(directory / "item_vectors.npy", catalog.vectors)
+    # Half precision: these are read, not trained on, and the index holds no more.
+    np.save(directory / "content_vectors.npy", catalog.content.astype(np.float16))
+    catalog.index.save(directory / "index.faiss")
+    catalog.statistics.save(directory / "statistics.npz")
+    catalog.neighbours.save(directory / "covisitation.npz")
+    catalog.factors.save(directory / "collaborative.npz")
+    pq.write_table(
+        pa.table(
+            {
+                "customer_id": pa.array(list(shop.segments), pa.string()),
+                "segment": pa.array(list(shop.segments.values()), pa.string()),
+            }
+        ),
+        directory / "segments.parquet",
+    )
+    spec = {
+        "hash": feature_hash(),
+        "features": FEATURES,
+        "sources": SOURCES,
+        "ranker": rankers.serving,
+        "tasks": rankers.tasks(rankers.serving),
+    }
+    (directory / "features.json").write_text(json.dumps(spec, indent=2))
+    (directory / "retrieval.json").write_bytes(msgspec.json.encode(catalog.retrieval))
+    return {
+        "onnx_max_difference": {
+            "query_encoder": export_query_encoder(learned.tower, directory / "query_encoder.onnx"),
+            "ranker": rankers.export(rankers.serving, directory / "ranker.onnx", examples.features[:256]),
+            "peer_ranker": rankers.export(rankers.peer, peer, examples.features[:256]),
+        },
+        "index_recall": round(_index_recall(shop, learned), 5),
+        "gate_entropy": gate_entropy(rankers.mmoe, examples),
+        "ranker": rankers.report(),
+        "ranking_examples": len(examples),
+        "ranking_positives": int(examples.label("purchase").sum()),
+    }
+
+
+def _index_recall(shop: Shop, learned: Learned) -> float:
+    customers = shop.histories.customers
+    some = customers[:: max(1, len(customers) // 500)]
+    states = [state for c in some if (state := shop.histories.state(c, shop.cut)) is not None]
+    catalog = learned.catalog
+    return index_recall(catalog.index, catalog.vectors, catalog.encoder.encode(states))

@@ -1,0 +1,27 @@
+"""What a candidate source is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serving.retrieval.candidates import Floats, Found, Ints
+from serving.retrieval.query import Query
+
+
+class Source(Protocol):
+    """Finds articles for a batch of customers."""
+
+    @property
+    def name(self) -> str:
+        """How requests, reports and features call it."""
+
+    def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
+        """For each customer at most k rows, best first, no row twice; none for whom it knows nothing."""
+
+
+class ScoringSource(Source, Protocol):
+    """A source that can score any article, not only those it finds."""
+
+    def score(self, query: Query, rows: Ints) -> Floats:
+        """float32[len(rows)]."""
