@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from infra.errors import ConfigurationError
-from offline.build_statistics import item_column
+from offline.histories import item_column
 from offline.models.two_tower import TwoTower
 from offline.sources.merged import SEPARATOR
 from offline.train_retrieval import (
@@ -165,6 +165,7 @@ def _part(items: ItemTable, rows: _Ints) -> ItemTable:
         {name: codes[rows] for name, codes in items.codes.items()},
         items.labels,
         items.prices[rows],
+        items.products[rows],
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from offline.build_statistics import item_column
+from offline.histories import item_column
 from serving.history import INTEREST
 from serving.items import ItemTable
 from serving.retrieval.covisitation import Neighbours

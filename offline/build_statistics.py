@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from offline.content.debut import debut_rates
+from offline.histories import item_column
 from serving.history import INTEREST
 from serving.items import ATTRIBUTES, ItemTable
 from serving.statistics import ALL, ItemStatistics
@@ -49,12 +51,6 @@ def prices_at(articles: pa.Table, histories: Histories, cut: int) -> npt.NDArray
     return np.where(np.isnan(asked), habit, asked).astype(np.float32)
 
 
-def item_column(histories: Histories, items: ItemTable) -> npt.NDArray[np.int64]:
-    """item_idx of every event of the histories, -1 for an article that is not among the items; int64[n]."""
-    place = np.array([items.index.get(article, -1) for article in histories.article_ids.tolist()], np.int64)
-    return place[histories.articles] if len(place) else np.empty(0, np.int64)
-
-
 def build_statistics(histories: Histories, items: ItemTable, segments: dict[str, str], cut: int) -> ItemStatistics:
     """Count what was sold strictly before `cut` (microseconds)."""
     n = len(items)
@@ -89,6 +85,7 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
         first_sold=np.where(last < NEVER_SOLD, first, NEVER_SOLD).astype(np.float32),
         last_sold=last.astype(np.float32),
         price_7d=_mean_paid(histories, column, use, cut - 7 * MICROS_A_DAY, n),
+        debut=debut_rates(items, histories, cut),
         segment_share=share,
         top=top,
     )

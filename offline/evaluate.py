@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from infra.errors import GateError
 from offline import metrics as measure
-from offline.build_statistics import item_column
 from offline.contenders import UNRANKED, Contender, K, ablation_name, ask, contenders, peer_name, shown
 from offline.example_customers import example_customers
+from offline.histories import item_column
 from offline.metrics import Ints
 from offline.progress import Step
 from offline.scoreboard import Scoreboard, over_random, score

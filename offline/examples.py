@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from offline.build_statistics import item_column
+from offline.histories import item_column
 from offline.progress import Step
 from serving.features import FEATURES
 from serving.items import ItemTable
@@ -23,7 +23,6 @@ from streams.state import CustomerState
 from streams.store import StoredCustomer
 
 CHUNK = 256
-STRANGERS = 5
 
 TASKS = ("purchase", "repurchase", "spend")
 FUNNEL = ("view", "cart")  # wide to narrow; every purchase counts as both
@@ -122,15 +121,12 @@ def build_examples(
     limit: int,
     seed: int,
 ) -> Examples:
-    """Examples of one cut, for customers who bought something in the horizon; where the log knows views or carts,
-    customers who only looked follow up to the limit.
-
-    For every STRANGERS customers with a past there is one without, so that the ranker learns what to show to somebody
-    it knows nothing of: a true newcomer, or where there are too few, a customer whose past is hidden.
+    """Examples of one cut, for the customers who have a past and bought something in the horizon; where the log knows
+    views or carts, customers who only looked follow up to the limit.
 
     Args:
         horizon: microseconds after `cut` in which events count.
-        limit: at most so many customers with a past, drawn at random, buyers first.
+        limit: at most so many customers, drawn at random, buyers first.
     """
     end = cut + horizon
     bought = purchases_between(histories, catalog.items, cut, end)
@@ -143,19 +139,15 @@ def build_examples(
     states = {c: histories.state(c, cut) for c in sorted(set(bought).union(*touched))}
     known = [c for c, state in states.items() if state is not None]
     rng = np.random.default_rng(seed)
-    customers = _draw([c for c in known if c in bought], [c for c in known if c not in bought], limit, rng)
-    newcomers = [c for c in bought if states[c] is None]
-    hidden = [c for c in known if c in bought]
-    strangers = _draw(newcomers, hidden, len(customers) // STRANGERS, rng)
-    drawn = [(c, states[c]) for c in customers] + [(c, None) for c in strangers]
+    drawn = _draw([c for c in known if c in bought], [c for c in known if c not in bought], limit, rng)
     tasks = TASKS + funnel
     parts: list[npt.NDArray[np.float32]] = []
     labels: list[npt.NDArray[np.float32]] = []
     groups: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(drawn), CHUNK):
         chunk = drawn[first : first + CHUNK]
-        queries = _queries(catalog, chunk, cut)
-        for (customer, _), query, found in zip(chunk, queries, retrieve(catalog, queries), strict=True):
+        queries = _queries(catalog, chunk, [states[customer] for customer in chunk], cut)
+        for customer, query, found in zip(chunk, queries, retrieve(catalog, queries), strict=True):
             parts.append(catalog.features.build(query, found))
             labels.append(_labels(found.item_idx, query, bought.get(customer, {}), [t.get(customer) for t in touched]))
             groups.append(np.full(len(found), len(groups), np.int64))
@@ -166,11 +158,13 @@ def build_examples(
     return Examples(np.concatenate(parts), np.concatenate(labels), group, np.full(len(group), cut), tasks=tasks)
 
 
-def _queries(catalog: Catalog, customers: Sequence[tuple[str, CustomerState | None]], cut: int) -> list[Query]:
-    vectors = query_vectors(catalog, [None if s is None else StoredCustomer(s, 0) for _, s in customers])
+def _queries(
+    catalog: Catalog, customers: Sequence[str], states: Sequence[CustomerState | None], cut: int
+) -> list[Query]:
+    vectors = query_vectors(catalog, [None if state is None else StoredCustomer(state, 0) for state in states])
     return [
         catalog.query(state, vector, catalog.segments.get(customer), cut)
-        for (customer, state), vector in zip(customers, vectors, strict=True)
+        for customer, state, vector in zip(customers, states, vectors, strict=True)
     ]
 
 

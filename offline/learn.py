@@ -22,8 +22,8 @@ from offline.examples import Examples, build_examples
 from offline.export import export_query_encoder
 from offline.models.two_tower import TwoTower
 from offline.progress import Step, step
-from offline.shop import Shop
 from offline.rankers import Rankers, load_rankers, save_rankers, train_rankers
+from offline.shop import Shop
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.weights import load_examples, load_weights, save_examples, save_weights

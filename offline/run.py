@@ -97,7 +97,7 @@ class OfflineRun:
         self.log = log
         self.window = window
         self.config = config
-        self.workdir = workdir
+        self.content_cache = workdir.parent / "content-cache"
         self.clock = clock
         self.images = images
         self.cut = to_micros(window.cut)
@@ -122,7 +122,7 @@ class OfflineRun:
         """
         started = time.monotonic()
         say(f"cut {self.window.cut.date()}, {self.window.horizon} days to predict")
-        shop = load_shop(self.log, self.window, self.config.content, self.images, self.workdir / "content")
+        shop = load_shop(self.log, self.window, self.config.content, self.images, self.content_cache)
         learner = Learner(shop, self.config.learn, self.horizon, self.directory, self.config.seed)
         learned = learner.learn()
         staged, facts = self._stage(shop, learned)

@@ -77,6 +77,7 @@ ITEM = (
     "repeat_rate",
     "last_sold_days",
     "first_sold_days",
+    "debut",
     "price",
     "price_trend",
     "segment_lift",
@@ -289,6 +290,7 @@ def _item_columns(items: ItemTable, s: ItemStatistics) -> Floats:
             s.repeat_rate,
             np.log1p(s.last_sold),
             np.log1p(s.first_sold),
+            np.log1p(s.debut),
             np.nan_to_num(usual, nan=0.0),
             np.nan_to_num(now - usual, nan=0.0),
         ]

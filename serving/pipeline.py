@@ -122,10 +122,12 @@ class Pipeline:
             raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
         trace: Trace = []
         candidates = self._filtered(prepared, found, trace)
-        if request.strategy == "full":
+        if request.strategy == "full" and not query.cold:
             scores = self._scores(query, candidates, degraded, trace)
         else:
-            scores = retrieval_order(candidates, prefer=request.strategy)
+            # A customer of whom nothing is known gets what is popular, unranked: a ranker that had learned from such
+            # customers too was tried, and did worse than the list (H&M, cut of 19 September).
+            scores = retrieval_order(candidates, prefer="popular" if query.cold else request.strategy)
         best = order(scores, candidates.item_idx, request.k)
         items = [
             Item(
@@ -163,7 +165,7 @@ class Pipeline:
         except Exception:
             logger.exception("ranker failed; answering in retrieval order")
             degraded.append("ranker_failed")
-            return retrieval_order(candidates, prefer="popular" if query.cold else "repurchase")
+            return retrieval_order(candidates, prefer="repurchase")
         trace.append(
             {
                 "stage": "ranking",

@@ -117,7 +117,11 @@ class Catalog:
 
     @cached_property
     def _scoring(self) -> tuple[Collaborative, TwoTower, Content]:
-        return Collaborative(self.factors), TwoTower(self.index, self.vectors), Content(self.content)
+        return (
+            Collaborative(self.factors),
+            TwoTower(self.index, self.vectors),
+            Content(self.content, self.statistics.debut),
+        )
 
     def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
         """A customer strictly before `as_of` (microseconds), with everything that sources and features ask for."""

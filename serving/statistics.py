@@ -26,6 +26,7 @@ class ItemStatistics:
     customers · repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days
     between two purchases of it by one customer, nan if never repeated · first_sold, last_sold: float32[n] days before
     the cut · price_7d: float32[n] mean paid a piece in 7 days, nan if none ·
+    debut: float32[n] relative chance of a first purchase, 0 for articles that were sold before ·
     segment_share: float32[S, n] share of the segment's lines in 28 days, smoothed to everybody's ·
     top: int64[S, K] most sold lately (sum of exp(-age / 4 days)) times the segment's lift, best first.
     """
@@ -42,6 +43,7 @@ class ItemStatistics:
     first_sold: Floats
     last_sold: Floats
     price_7d: Floats
+    debut: Floats
     segment_share: Floats
     top: npt.NDArray[np.int64]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from offline.build_statistics import item_column
+from offline.histories import item_column
 from serving.items import ItemTable
 from streams.encoder import MICROS_A_DAY
 from streams.events import PURCHASE
