@@ -21,14 +21,19 @@ from infra.clock import ManualClock
 from infra.registry import Registry
 from offline.evaluate import Evaluation
 from offline.event_log import EventLog, import_data
+from offline.learn import Learner
 from offline.run import OfflineRun, RunResult
+from offline.shop import load_shop
 from offline.window import Window, choose_window
-from serving.features import FEATURES
+from serving.features import FEATURES, SOURCES
+from serving.messages import STRATEGIES
 from streams.encoder import onnx_session
 from tests.support.tiny import START, TINY, article_number, customer_id, plant, write_tiny_shop
 from tests.support.tiny_fixture import Tiny
 
-CHECKPOINTS = ("tower-early.npz", "examples.npz", "ranker.npz", "ranker.cbm", "rankers.json", "tower-late.npz")
+# A tower and examples for each of three past weeks, the rankers, and the tower of the cut.
+PAST = [name for n in range(TINY.learn.ranking.weeks) for name in (f"tower-{n}.npz", f"examples-{n}.npz")]
+CHECKPOINTS = (*PAST, "ranker.npz", "ranker.cbm", "rankers.json", "tower-3.npz")
 CUT = datetime(2020, 7, 20, tzinfo=UTC)  # the tiny shop's own window: its eighth and last week
 WINDOW = Window(CUT, 7)
 LATER_DATE = ManualClock(datetime(2021, 1, 1, tzinfo=UTC))
@@ -36,7 +41,7 @@ LATER_DATE = ManualClock(datetime(2021, 1, 1, tzinfo=UTC))
 
 @dataclass
 class Runner:
-    """Executes runs in one directory; `trained` lists the training stages that really ran."""
+    """Executes runs in one directory; `learned` lists the checkpoints that were not taken up but made."""
 
     directory: Path
 
@@ -48,9 +53,15 @@ class Runner:
         return Registry(f"file://{self.directory / 'registry'}")
 
     def execute(self, job: OfflineRun) -> tuple[RunResult, Bundle, set[str]]:
+        before = times(job.directory)
         result = job.execute(self.registry, "production", activate_anyway=True)
-        trained = {"two-tower", "examples", "ranker", "two-tower refresh"} & set(job.timings)
-        return result, self.registry.open(result.bundle_id), trained
+        learned = {name for name, time in times(job.directory).items() if before.get(name) != time}
+        return result, self.registry.open(result.bundle_id), learned
+
+
+def times(directory: Path) -> dict[str, int]:
+    """When each checkpoint that is there was written."""
+    return {name: (directory / name).stat().st_mtime_ns for name in CHECKPOINTS if (directory / name).exists()}
 
 
 @pytest.fixture
@@ -72,7 +83,17 @@ def same_answers(one: Bundle, other: Bundle) -> bool:
     return np.array_equal(*scores)
 
 
-LEARNED = ("items.parquet", "item_vectors.npy", "index.faiss", "statistics.npz", "segments.parquet", "golden.jsonl")
+LEARNED = (
+    "items.parquet",
+    "item_vectors.npy",
+    "index.faiss",
+    "content_vectors.npy",
+    "covisitation.npz",
+    "collaborative.npz",
+    "statistics.npz",
+    "segments.parquet",
+    "golden.jsonl",
+)
 
 
 def test_the_future_changes_nothing_that_is_published(tiny: Tiny, runner: Runner) -> None:
@@ -84,8 +105,8 @@ def test_the_future_changes_nothing_that_is_published(tiny: Tiny, runner: Runner
     assert log.content_hash != tiny.log.content_hash
     assert log.span[1] > tiny.log.span[1]
 
-    _, bundle, trained = runner.execute(runner.job(log))
-    assert trained == {"two-tower", "examples", "ranker", "two-tower refresh"}
+    _, bundle, learned = runner.execute(runner.job(log))
+    assert learned == set(CHECKPOINTS)
     for name in LEARNED:
         assert bundle.file(name).read_bytes() == tiny.bundle.file(name).read_bytes(), name
     assert same_answers(bundle, tiny.bundle)
@@ -93,30 +114,35 @@ def test_the_future_changes_nothing_that_is_published(tiny: Tiny, runner: Runner
     assert planted != plain  # what was planted does stand in the test window
 
 
-def test_a_run_stopped_after_the_first_tower_goes_on_to_the_same_end(tiny: Tiny, runner: Runner) -> None:
+def test_a_run_stopped_on_its_way_goes_on_to_the_same_end(tiny: Tiny, runner: Runner) -> None:
+    """Stopped in the second of three weeks, after its tower and before its examples."""
+    done = ("tower-0.npz", "examples-0.npz", "tower-1.npz")
     job = runner.job(tiny.log)
-    resume(tiny, job, "tower-early.npz")
-    early = job.directory / "tower-early.npz"
-    before = (early.stat().st_mtime_ns, early.read_bytes())
+    resume(tiny, job, *done)
+    before = {name: (job.directory / name).read_bytes() for name in done}
 
-    _, bundle, trained = runner.execute(job)
-    assert trained == {"examples", "ranker", "two-tower refresh"}
-    assert (early.stat().st_mtime_ns, early.read_bytes()) == before
+    _, bundle, learned = runner.execute(job)
+    assert learned == set(CHECKPOINTS) - set(done)
+    assert {name: (job.directory / name).read_bytes() for name in done} == before
     assert bundle.manifest.metrics == tiny.bundle.manifest.metrics
     assert same_answers(bundle, tiny.bundle)
     for name in LEARNED:
         assert bundle.file(name).read_bytes() == tiny.bundle.file(name).read_bytes(), name
 
 
-def test_a_truncated_checkpoint_is_redone_and_the_others_are_kept(tiny: Tiny, runner: Runner) -> None:
+def test_truncated_checkpoints_are_redone_and_the_others_are_kept(tiny: Tiny, runner: Runner) -> None:
     job = runner.job(tiny.log)
     resume(tiny, job, *CHECKPOINTS)
-    broken = job.directory / "tower-late.npz"
-    broken.write_bytes(broken.read_bytes()[:-2_000])
-    _, bundle, trained = runner.execute(job)
-    assert trained == {"two-tower refresh"}
+    broken = ("examples-1.npz", "tower-3.npz")
+    for name in broken:
+        path = job.directory / name
+        path.write_bytes(path.read_bytes()[:-2_000])
+    _, bundle, learned = runner.execute(job)
+    assert learned == set(broken)
     assert bundle.manifest.metrics == tiny.bundle.manifest.metrics
     assert bundle.file("item_vectors.npy").read_bytes() == tiny.bundle.file("item_vectors.npy").read_bytes()
+    for name in broken:
+        assert (job.directory / name).read_bytes() == tiny.checkpoint(name).read_bytes(), name
 
 
 def test_checkpoints_of_other_data_time_configuration_or_code_are_not_taken(
@@ -125,18 +151,31 @@ def test_checkpoints_of_other_data_time_configuration_or_code_are_not_taken(
     def place(window: Window = WINDOW, config: offline_run.RunConfig = TINY) -> Path:
         return OfflineRun(tiny.log, window, config, runner.directory, LATER_DATE).directory
 
-    monkeypatch.setattr(offline_run, "code_revision", lambda: "abc1234")
+    monkeypatch.setattr(offline_run, "code_hash", lambda: "abc1234")
     here = place()
     assert here == place()
     others = {
         place(window=Window(CUT - timedelta(days=1), 7)),
         place(window=Window(CUT, 6)),
         place(config=replace(TINY, seed=4)),
-        place(config=replace(TINY, ranking=replace(TINY.ranking, epochs=31))),
+        place(config=replace(TINY, content=replace(TINY.content, dim=9))),
+        place(config=replace(TINY, learn=replace(TINY.learn, refresh_examples=501))),
+        place(config=replace(TINY, learn=replace(TINY.learn, ranking=replace(TINY.learn.ranking, epochs=31)))),
     }
-    monkeypatch.setattr(offline_run, "code_revision", lambda: "def5678")
+    monkeypatch.setattr(offline_run, "code_hash", lambda: "def5678")
     others.add(place())
-    assert len(others - {here}) == 5
+    assert len(others - {here}) == 7
+
+
+def test_the_hash_of_the_code_changes_with_any_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "deep" / "features.py"
+    source.parent.mkdir()
+    source.write_text("DAYS = 7\n")
+    monkeypatch.setattr(offline_run.streams, "__path__", [str(tmp_path)])
+    before = offline_run.code_hash()
+    assert offline_run.code_hash() == before
+    source.write_text("DAYS = 8\n")
+    assert offline_run.code_hash() != before
 
 
 def test_an_example_knows_the_prices_of_its_own_cut_only(tmp_path: Path) -> None:
@@ -144,28 +183,21 @@ def test_an_example_knows_the_prices_of_its_own_cut_only(tmp_path: Path) -> None
     shop = write_tiny_shop(tmp_path / "shop")
     plant(shop, [(CUT - timedelta(days=3), customer_id(0), article_number("hat", 0), 50.0)])
     job = Runner(tmp_path).job(import_data("hm", shop, tmp_path / "log"))
-    examples = learn_examples(job)
+    little = replace(
+        TINY.learn,
+        retrieval=replace(TINY.learn.retrieval, examples=50, epochs=1),
+        refresh_examples=50,
+        ranking=replace(TINY.learn.ranking, epochs=1),
+    )
+    learner = Learner(
+        load_shop(job.log, WINDOW, TINY.content, None, tmp_path), little, job.horizon, tmp_path / "learn", seed=3
+    )
+    examples = learner.learn().examples
     never_sold = examples.features[:, FEATURES.index("sold_91d")] == 0
     hat_bought = never_sold & (examples.label("purchase") > 0)
-    assert hat_bought.sum() == 1
-    assert (examples.features[never_sold, FEATURES.index("price")] == 0).all()
-
-
-def learn_examples(job: OfflineRun) -> Any:
-    """The examples of a job whose networks learn next to nothing: only the features are looked at."""
-    from offline.build_statistics import build_items
-    from offline.histories import load_histories
-    from serving.items import ItemTable
-
-    job.config = replace(
-        TINY,
-        retrieval=replace(TINY.retrieval, examples=50, epochs=1),
-        refresh_examples=50,
-        ranking=replace(TINY.ranking, epochs=1),
-    )
-    histories = load_histories(job.log, job.window.cut)
-    items = ItemTable.from_table(build_items(job.log.articles(), histories, job.cut))
-    return job.learn(histories, items, {})[2]
+    assert hat_bought.any()
+    for name in ("price", "price_trend"):
+        assert (examples.features[never_sold, FEATURES.index(name)] == 0).all()
 
 
 @pytest.fixture
@@ -229,7 +261,7 @@ def test_the_command_prints_one_json_object_with_metrics_gates_and_seconds(
     assert f"{said['metrics']['full']['map@12']:.4f}" in page.read_text()
     assert said["bundle_id"] in page.read_text()
     assert said["metrics"] == tiny.bundle.manifest.metrics
-    assert set(said["metrics"]) > {"full", "popular", "repurchase", "two_tower", "full without popular"}
+    assert set(said["metrics"]) > {*STRATEGIES, *(f"full without {name}" for name in SOURCES)}
     assert said["activated"] == all(gate["passed"] for gate in said["gates"]) == (done.exit_code == 0)
     assert said["seconds"]["total"] > 0
     assert said["channel"] == "production"

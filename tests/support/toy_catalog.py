@@ -96,6 +96,7 @@ def statistics(top: int = N) -> ItemStatistics:
         first_sold=np.full(N, 300, np.float32),
         last_sold=np.ones(N, np.float32),
         price_7d=lately,
+        debut=np.zeros(N, np.float32),
         segment_share=np.stack([falling, falling[::-1]]) / falling.sum(),
         top=np.array([POPULAR[:top], YOUNG[:top]], np.int64),
     )
