@@ -189,6 +189,7 @@ class OfflineRun:
                 "horizon_days": self.window.horizon,
                 "source": self.log.manifest.source,
                 "data": self.log.content_hash,
+                "ranker": json.loads((staged / "features.json").read_text())["ranker"],
             },
             contracts={
                 "events": str(SCHEMA_VERSION),

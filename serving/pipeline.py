@@ -38,6 +38,12 @@ class Prepared:
     query: Query
     as_of: int | None
 
+    @property
+    def strategy(self) -> str:
+        """What answers. A customer of whom nothing is known gets what is popular instead of `full`: a ranker that had
+        learned from such customers too was tried, and did worse than the list (H&M, cut of 19 September)."""
+        return "popular" if self.request.strategy == "full" and self.query.cold else self.request.strategy
+
 
 class Pipeline:
     """Answers requests from one bundle. Thread-safe; holds no state of its own.
@@ -69,8 +75,8 @@ class Pipeline:
         prepared = self._prepare(requests, customers)
         found: dict[int, CandidateSet] = {}
         # One search a source for all who ask for the same, not one a customer.
-        for strategy in {p.request.strategy for p in prepared} & set(STRATEGIES):
-            asked = [p for p in prepared if p.request.strategy == strategy]
+        for strategy in {p.strategy for p in prepared} & set(STRATEGIES):
+            asked = [p for p in prepared if p.strategy == strategy]
             sets = self._retrieve(strategy, [p.query for p in asked])
             found |= {id(p): candidates for p, candidates in zip(asked, sets, strict=True)}
         return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
@@ -122,12 +128,10 @@ class Pipeline:
             raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
         trace: Trace = []
         candidates = self._filtered(prepared, found, trace)
-        if request.strategy == "full" and not query.cold:
+        if prepared.strategy == "full":
             scores = self._scores(query, candidates, degraded, trace)
         else:
-            # A customer of whom nothing is known gets what is popular, unranked: a ranker that had learned from such
-            # customers too was tried, and did worse than the list (H&M, cut of 19 September).
-            scores = retrieval_order(candidates, prefer="popular" if query.cold else request.strategy)
+            scores = retrieval_order(candidates, prefer=prepared.strategy)
         best = order(scores, candidates.item_idx, request.k)
         items = [
             Item(

@@ -25,7 +25,7 @@ class Hybrid:
 
     def _blend(self, query: Query, lists: Sequence[Found], k: int) -> Found:
         rows = np.unique(np.concatenate([items for items, _ in lists]))
-        if not len(rows):
+        if query.cold or not len(rows):
             return NOTHING
         total = np.zeros(len(rows), np.float32)
         for (part, weight), (items, _) in zip(self._parts, lists, strict=True):

@@ -72,6 +72,12 @@ def test_first_and_last_sold_in_days_before_the_cut() -> None:
     assert (long_ago.first_sold[MILK], long_ago.last_sold[MILK]) == (400, 1)
 
 
+def test_only_what_was_never_sold_may_have_a_debut() -> None:
+    debut = count(LOG).debut
+    assert (debut > 0).tolist() == [False, False, True]  # wine was looked at and not bought
+    assert (count([]).debut > 0).all()
+
+
 def test_price_of_the_week_is_the_mean_paid_a_piece() -> None:
     found = count(
         [

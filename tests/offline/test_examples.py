@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from offline.build_catalog import CatalogConfig, Vectors, catalog_at
-from offline.examples import STRANGERS, Examples, build_examples, purchases_between
+from offline.examples import Examples, build_examples, purchases_between
 from offline.progress import Step
 from offline.train_collaborative import CollaborativeConfig
 from serving.features import FEATURES
@@ -85,7 +85,7 @@ def test_a_view_an_unknown_article_and_an_unknown_price_in_the_horizon() -> None
     assert given.label("spend").sum() == 0
 
 
-def test_a_single_customer_without_a_past_gives_no_example() -> None:
+def test_who_has_no_past_gives_no_example() -> None:
     given = examples([*PAST, bought(-1, "dora", "milk"), bought(-1, "bert", "milk")])
     assert set(given.group.tolist()) == {0}
     nobody = examples([*PAST, bought(-1, "dora", "milk")])
@@ -117,50 +117,9 @@ def test_features_of_a_past_purchase_do_change() -> None:
 def test_limit_draws_customers_and_the_same_seed_the_same_ones() -> None:
     many = [line for n in range(30) for line in (bought(n + 1, f"c{n:02d}", "milk"), bought(-1, f"c{n:02d}", "milk"))]
     one, again, other = examples(many, 5, 1), examples(many, 5, 1), examples(many, 5, 2)
-    assert len(np.unique(one.group)) == 5 + 1  # and a stranger for every five
-    assert len(strangers_of(one)) == 1
+    assert len(np.unique(one.group)) == 5
     assert np.array_equal(one.features, again.features)
     assert not np.array_equal(one.features, other.features)
-
-
-def week_of(known: int, newcomers: int) -> list[Line]:
-    """So many customers with milk in their past and milk in the horizon, and so many with the latter only."""
-    names = [f"c{n:02d}" for n in range(known)]
-    past = [bought(n + 1, name, "milk") for n, name in enumerate(names)]
-    return past + [bought(-1, name, "milk") for name in [*names, *(f"new-{n}" for n in range(newcomers))]]
-
-
-def strangers_of(given: Examples) -> list[int]:
-    """Groups in which nothing is known of the customer."""
-    unknown = column(given, "trips") == 0
-    groups = np.unique(given.group[unknown]).tolist()
-    assert unknown[np.isin(given.group, groups)].all()
-    return groups
-
-
-@pytest.mark.parametrize("newcomers", [0, 1, 2, 9], ids=lambda n: f"{n} newcomers")
-def test_for_every_five_customers_one_is_a_stranger(newcomers: int) -> None:
-    """True newcomers, and where they are too few, customers whose past is hidden."""
-    known = 2 * STRANGERS
-    given = examples(week_of(known, newcomers))
-    assert len(np.unique(given.group)) == known + 2
-    assert strangers_of(given) == [known, known + 1]
-    rows = np.isin(given.group, strangers_of(given))
-    assert given.label("purchase")[rows].sum() == 2
-    assert given.label("repurchase")[rows].sum() == 0  # to one nobody knows, everything is new
-    assert given.label("repurchase")[~rows].sum() == known
-    assert (column(given, "found_by")[rows] == 1).all()  # by the popular list alone
-    assert len(strangers_of(examples(week_of(STRANGERS - 1, newcomers)))) == 0
-
-
-def test_a_newcomer_is_not_drawn_twice() -> None:
-    lines = [*week_of(2 * STRANGERS, 0), bought(-1, "new", "salt")]
-    given = examples(lines)
-    rows = np.isin(given.group, strangers_of(given))
-    bought_by_strangers = given.group[rows & (given.label("purchase") > 0)]
-    assert len(set(bought_by_strangers.tolist())) == 2
-    salt = rows & (given.label("purchase") > 0) & (column(given, "popular_rank") > 0)
-    assert salt.sum() == 1  # milk is the first of the popular; only the newcomer bought another
 
 
 def test_join_keeps_groups_apart() -> None:

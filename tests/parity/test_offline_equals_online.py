@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import streams.histories
 import streams.state
 from infra.clock import ManualClock
-from offline.examples import STRANGERS, build_examples
+from offline.examples import build_examples
 from offline.histories import load_histories
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
@@ -127,9 +127,7 @@ async def test_features_of_examples_are_features_of_requests(tiny: Tiny) -> None
     examples = build_examples(everything, tiny.runtime.catalog, to_micros(cut), horizon, Silent(), limit=1_000, seed=1)
     customers = buyers(everything, to_micros(cut), to_micros(cut) + horizon)
     assert len(customers) > 10
-    strangers = len(customers) // STRANGERS
-    assert int(examples.group.max()) + 1 == len(customers) + strangers
-    assert strangers > 0
+    assert int(examples.group.max()) + 1 == len(customers)
 
     for until in (cut, None):  # None: the store already knows the future, and its vectors have seen it
         store = await live_store(tiny, until)
@@ -143,14 +141,6 @@ async def test_features_of_examples_are_features_of_requests(tiny: Tiny) -> None
             trained = examples.features[examples.group == group]
             assert seen.shape == trained.shape
             np.testing.assert_allclose(seen, trained, atol=1e-6)
-
-    # A stranger of training is a request of somebody the store does not know.
-    recorder = RecordingRanker(tiny.runtime.ranker)
-    pipeline = Pipeline(replace(tiny.runtime, ranker=recorder), ManualClock(cut))
-    pipeline.recommend([RecommendationRequest(request_id=c, customer_id=c) for c in customers], [None] * len(customers))
-    for group in range(len(customers), len(customers) + strangers):
-        trained = examples.features[examples.group == group]
-        assert any(s.shape == trained.shape and np.allclose(s, trained, atol=1e-6) for s in recorder.seen)
 
 
 def buyers(histories: Histories, start: int, end: int) -> list[str]:

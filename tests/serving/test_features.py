@@ -231,6 +231,7 @@ def test_article_and_customer() -> None:
             "repeat_rate": 0.8,
             "last_sold_days": log1p(1),
             "first_sold_days": log1p(300),
+            "debut": 0,
             "price": log1p(2.0),
             "price_trend": log1p(1.8) - log1p(2.0),
             "segment_lift": log(1 / 8),
@@ -246,19 +247,19 @@ def test_article_and_customer() -> None:
     )
 
 
-def test_an_article_that_did_not_sell_this_week_has_no_price_trend() -> None:
+def test_an_article_that_did_not_sell_has_no_price_trend_but_maybe_a_debut() -> None:
     found = features(query(None), "milk", "apple")
     assert [found[a]["price_trend"] for a in ("milk", "apple")] == [0, 0]
     assert found["apple"]["price"] == 0
+    assert found["apple"]["debut"] == pytest.approx(log1p(0.5))
 
 
 def test_retrieval() -> None:
     found = features(query(state(*PAST)), "milk", "bread", "apple")
-    bread_30, milk_30 = (sum(exp(-age / 30) for age in ages) for ages in ((40, 20, 10), (20,)))
-    taste = np.array([bread_30 + 0.6 * milk_30, 0.8 * milk_30])
+    often, once = (sum(exp(-age / 60) for age in ages) for ages in ((40, 20, 10), (20,)))
+    taste = np.array([often + 0.6 * once, 0.8 * once])
     taste /= np.hypot(*taste)
-    often, once = (2 * sum(exp(-age / 60) for age in ages) for ages in ((40, 20, 10), (20,)))
-    food = (often + 0.5 * once) / (1.875 + (often - 1) + 0.25 * (once - 1) + 1)
+    food = (2 * often + 0.5 * 2 * once) / (1.875 + (2 * often - 1) + 0.25 * (2 * once - 1) + 1)
     ranks = {f"{name}_rank": log1p(UNRANKED) for name in SOURCES}
     assert block(found["bread"], RETRIEVAL) == pytest.approx(
         {

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from infra.clock import ManualClock
-from serving.features import FEATURES, SOURCES
+from serving.features import SOURCES
 from serving.messages import STRATEGIES, Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from serving.retrieval.candidates import UNRANKED
 from streams.events import Event
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import (
-    ARTICLES,
     IDS,
     POPULAR,
     SPACE,
@@ -33,7 +32,6 @@ from tests.support.toy_catalog import (
     state,
 )
 
-PRICES = {row[0]: row[-1] or 0.0 for row in ARTICLES}
 PAST = (event(60, "socks"), event(80, "socks"), event(90, "hat"))
 
 
@@ -61,7 +59,7 @@ def test_the_ranker_decides_the_order() -> None:
     assert ids(answer) == ["socks", "hat", "bread"]  # cosines 2/√5, 1/√5, 0; then the first row
     assert [item.score for item in answer.items] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0])
     assert [item.rank for item in answer.items] == [1, 2, 3]
-    assert answer.items[0].source == "repurchase+collab+two_tower+content+popular"  # first of four, sixth of the last
+    assert answer.items[0].source == "repurchase+collab+two_tower+content+popular"  # sixth of the last
     assert answer.items[2].source.split("+")[0] == "popular"
     assert answer.as_of == moment(90)
     assert (answer.cold_start, answer.degraded, answer.error, answer.bundle_id) == (False, [], None, SPACE)
@@ -80,33 +78,14 @@ COLD = pytest.mark.parametrize(
 
 
 @COLD
-def test_cold_customer_is_ranked_among_what_is_popular(
+def test_cold_customer_gets_what_is_popular_unranked(
     customer: str, context: dict[str, str], expected: list[int]
 ) -> None:
-    """Three popular candidates, which the ranker turns round: it prefers what costs more."""
-    depth = dict.fromkeys(SOURCES, 3)
-    ranker = CosineRanker("price")
-    answer = one(pipeline(ranker, depth=depth), ask(customer, k=5, context=context), None)
-    (seen,) = ranker.seen
-    assert len(seen) == 3
-    assert ids(answer)[:3] == sorted((IDS[row] for row in expected[:3]), key=lambda a: -PRICES[a])
-    assert ids(answer)[3:] == [IDS[row] for row in expected[3:5]]  # filled up
+    answer = one(pipeline(BrokenRanker()), ask(customer, k=5, context=context), None)
+    assert ids(answer) == [IDS[row] for row in expected[:5]]
     assert answer.cold_start
     assert answer.as_of is None
     assert answer.degraded == []
-    assert {item.source for item in answer.items} == {"popular"}
-    assert seen[:, FEATURES.index("popular_rank")] == pytest.approx(np.log1p([0, 1, 2]))
-
-
-@COLD
-def test_cold_customer_gets_the_popular_list_when_the_ranker_is_broken(
-    customer: str, context: dict[str, str], expected: list[int], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.CRITICAL):
-        answer = one(pipeline(BrokenRanker()), ask(customer, k=5, context=context), None)
-    assert ids(answer) == [IDS[row] for row in expected[:5]]
-    assert answer.cold_start
-    assert answer.degraded == ["ranker_failed"]
     assert {item.source for item in answer.items} == {"popular"}
 
 
@@ -119,8 +98,9 @@ def test_a_view_is_enough_to_be_known_by() -> None:
 
 
 def test_events_of_articles_the_bundle_does_not_know_leave_a_customer_cold() -> None:
-    answer = one(pipeline(), ask(k=N), anna(event(90, "wine")))
+    answer = one(pipeline(BrokenRanker()), ask(k=N), anna(event(90, "wine")))
     assert answer.cold_start
+    assert ids(answer) == IDS
     assert {item.source for item in answer.items} == {"popular"}
     assert answer.as_of == moment(90)
 
@@ -134,7 +114,7 @@ def test_events_of_articles_the_bundle_does_not_know_leave_a_customer_cold() -> 
         ("covisitation", ["shirt"]),  # socks once, though bought twice
         ("collab", ["socks", "shirt", "hat"]),
         ("two_tower", ["socks", "hat"]),
-        ("content", ["socks", "shirt"]),
+        ("content", ["apple", "socks", "shirt"]),  # the apple was never sold
         ("hybrid", ["socks", "shirt", "hat"]),
     ],
 )
@@ -150,6 +130,14 @@ def test_every_strategy_is_asked_for_by_the_name_of_its_source() -> None:
     assert set(STRATEGIES) == {"full", *pipeline().runtime.catalog.strategies}
 
 
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"content"}))
+def test_a_stranger_gets_what_is_popular_whatever_was_asked(strategy: str) -> None:
+    answer = one(pipeline(BrokenRanker()), ask("zoe", k=4, strategy=strategy), None)
+    assert ids(answer) == IDS[:4]
+    assert {item.source for item in answer.items} == {"popular"}
+    assert (answer.strategy, answer.cold_start, answer.degraded) == (strategy, True, [])
+
+
 def test_what_a_strategy_does_not_find_is_filled_with_what_is_popular() -> None:
     answer = one(pipeline(), ask(k=3, strategy="variants"), anna())
     assert [(item.article_id, item.source) for item in answer.items] == [
@@ -161,11 +149,10 @@ def test_what_a_strategy_does_not_find_is_filled_with_what_is_popular() -> None:
 
 def test_broken_ranker_leaves_the_order_of_retrieval(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
-        (answer,) = pipeline(BrokenRanker()).recommend([ask(k=4)], [anna()], degraded=["store_unavailable"])
+        (answer,) = pipeline(BrokenRanker()).recommend([ask(k=3)], [anna()], degraded=["store_unavailable"])
     assert answer.degraded == ["store_unavailable", "ranker_failed"]
-    assert ids(answer)[:2] == ["socks", "hat"]
-    # Of what is new to her, shirt is the first of two sources and the second of two; bread leads the popular only.
-    assert ids(answer)[2:] == ["shirt", "bread"]
+    # What she bought; and of what is new to her, shirt is the first of two sources, bread and apple of one each.
+    assert ids(answer) == ["socks", "hat", "shirt"]
     assert answer.error is None
 
 
@@ -182,20 +169,21 @@ def test_broken_ranker_puts_every_repurchase_first(caplog: pytest.LogCaptureFixt
 def test_degraded_is_told_to_each_answer_alone(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
         first, second = pipeline(BrokenRanker()).recommend([ask(), ask("zoe")], [anna(), None], degraded=["late"])
-    assert first.degraded == second.degraded == ["late", "ranker_failed"]
+    assert first.degraded == ["late", "ranker_failed"]
+    assert second.degraded == ["late"]  # nobody asked the ranker
     alone, wrong = pipeline().recommend([ask(), ask("zoe", strategy="psychic")], [anna(), None], degraded=["late"])
     assert alone.degraded == ["late"]
     assert wrong.degraded == []
 
 
 def test_more_than_the_candidates_is_filled() -> None:
-    # Each source finds one: repurchase, collab, two_tower and content socks, variants and covisitation shirt.
+    # Each source finds one: repurchase, collab and two_tower socks, variants and covisitation shirt, content apple.
     answer = one(pipeline(depth=1), ask(k=N), anna())
-    assert ids(answer) == ["socks", "bread", "shirt", "rolls", "milk", "cheese", "apple", "hat"]
-    assert [item.source for item in answer.items[3:]] == ["popular"] * 5
+    assert ids(answer) == ["socks", "bread", "apple", "shirt", "rolls", "milk", "cheese", "hat"]
+    assert [item.source for item in answer.items[4:]] == ["popular"] * 4
     scores = [item.score for item in answer.items]
-    assert all(a >= b for a, b in pairwise(scores[:3]))
-    assert all(a > b for a, b in pairwise(scores[2:]))
+    assert all(a >= b for a, b in pairwise(scores[:4]))
+    assert all(a > b for a, b in pairwise(scores[3:]))
     assert len(one(pipeline(), ask(k=200), anna()).items) == N
 
 

@@ -17,7 +17,7 @@ from serving.retrieval.repurchase import Repurchase
 from serving.retrieval.two_tower import TwoTower
 from serving.retrieval.variants import Variants, members
 from streams.events import CART, PURCHASE, VIEW, Event
-from tests.support.toy_catalog import CONTENT, HYBRID, IDS, POPULAR, YOUNG, catalog, event, query, state
+from tests.support.toy_catalog import CONTENT, DEBUT, HYBRID, IDS, POPULAR, YOUNG, catalog, event, query, state
 
 CATALOG = catalog()
 
@@ -105,9 +105,9 @@ def test_two_tower_finds_the_nearest_and_nothing_without_a_vector() -> None:
 
 
 def test_taste_is_the_unit_mean_of_what_was_acted_on_by_interest() -> None:
-    # bread (1, 0, 0) thirty days ago, socks (0, 0, 1) looked at just now: e^-1 against 0.2.
+    # bread (1, 0, 0) thirty days ago, socks (0, 0, 1) looked at just now: e^-0.5 against 0.2.
     anna = query(state(event(70, "bread"), event(99.999999, "socks", type="view")))
-    mean = np.array([fade(30, 30), 0, INTEREST[VIEW]])
+    mean = np.array([fade(30, 60), 0, INTEREST[VIEW]])
     assert anna.taste == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
     assert anna.taste.dtype == np.float32
 
@@ -117,15 +117,37 @@ def test_no_taste_without_content(past: Sequence[Event]) -> None:
     nothing = query(state(*past))
     assert nothing.taste.tolist() == [0, 0, 0]
     assert taste_of(nothing.history, CONTENT).tolist() == [0, 0, 0]
-    assert Content(CONTENT).retrieve([nothing], 3)[0][0].tolist() == []
+    # Then it is the likeliest of what is new, if anything is.
+    assert named(Content(CONTENT, DEBUT).retrieve([nothing], 3)[0]) == {"apple": 0}
+    assert named(Content(CONTENT, np.zeros_like(DEBUT)).retrieve([nothing], 3)[0]) == {}
 
 
-def test_content_finds_what_nobody_bought() -> None:
-    (found,) = Content(CONTENT).retrieve([query(state(event(90, "cheese")))], 3)
+def test_content_finds_what_looks_alike() -> None:
+    (found,) = Content(CONTENT, np.zeros_like(DEBUT)).retrieve([query(state(event(90, "cheese")))], 3)
     assert list(named(found)) == ["cheese", "apple", "milk"]
     assert named(found) == pytest.approx({"cheese": 1, "apple": 0.96, "milk": 0.8}, abs=1e-3)
     rows = np.array([IDS.index("shirt"), IDS.index("hat")])
-    assert Content(CONTENT).score(query(state(event(90, "cheese"))), rows) == pytest.approx([0.6, 0])
+    assert Content(CONTENT, DEBUT).score(query(state(event(90, "cheese"))), rows) == pytest.approx([0.6, 0])
+
+
+def test_two_places_of_three_are_for_what_was_never_sold() -> None:
+    """By the log of its chance and twice its likeness."""
+    debut = np.zeros(len(IDS), np.float32)
+    debut[[IDS.index(a) for a in ("bread", "rolls", "shirt", "hat")]] = 0.125, 0.125, 2.0, 1.0
+    (found,) = Content(CONTENT, debut).retrieve([query(state(event(90, "cheese")))], 8)
+    # near: cheese 1, apple 0.96, milk 0.8 · new: shirt 1.2 + ln 2, hat 0, rolls 1.2 - ln 8, bread -ln 8
+    assert list(named(found))[:7] == ["shirt", "cheese", "hat", "rolls", "apple", "bread", "milk"]
+    assert named(found)["shirt"] == pytest.approx(0.6)  # a score is a cosine all the same
+    (two,) = Content(CONTENT, debut).retrieve([query(state(event(90, "cheese")))], 2)
+    assert list(named(two)) == ["shirt", "cheese"]
+
+
+def test_where_everything_was_sold_content_is_the_nearest_alone() -> None:
+    (found,) = Content(CONTENT, np.zeros_like(DEBUT)).retrieve([query(state(event(90, "socks")))], 2)
+    assert list(named(found)) == ["socks", "shirt"]
+
+
+KNOWN = query(state(event(90, "hat")))
 
 
 class Fixed:
@@ -146,27 +168,33 @@ def test_hybrid_sums_what_its_parts_say_of_all_that_any_found() -> None:
     left = Fixed("left", [1, 2], {1: 8.0, 2: 6.0, 3: 4.0})  # to 0..1 among 1, 2, 3: 1, 0.5, 0
     right = Fixed("right", [3, 1], {1: -0.25, 2: -0.75, 3: 0.25})  # 0.5, 0, 1
     blend = Hybrid([left, right], {"left": 0.75, "right": 0.25})
-    ((rows, scores),) = blend.retrieve([query(None)], 3)
+    ((rows, scores),) = blend.retrieve([KNOWN], 3)
     assert rows.tolist() == [1, 2, 3]
     assert scores.tolist() == [0.75 + 0.125, 0.375, 0.25]
-    ((rows, scores),) = blend.retrieve([query(None)], 1)
+    ((rows, scores),) = blend.retrieve([KNOWN], 1)
     assert (rows.tolist(), scores.tolist()) == ([1], [0.75])  # of 1 and 3, the best of either part
 
 
 def test_a_part_without_knowledge_has_no_say() -> None:
     ignorant = Fixed("left", [], {1: 0.0, 2: 100.0})
     right = Fixed("right", [1, 2], {1: 2.0, 2: 1.0})
-    ((rows, scores),) = Hybrid([ignorant, right], {"left": 0.9, "right": 0.1}).retrieve([query(None)], 9)
+    ((rows, scores),) = Hybrid([ignorant, right], {"left": 0.9, "right": 0.1}).retrieve([KNOWN], 9)
     assert rows.tolist() == [1, 2]
     assert scores.tolist() == [np.float32(0.1), 0]
-    ((nothing, _),) = Hybrid([ignorant], {"left": 1.0}).retrieve([query(None)], 9)
+    ((nothing, _),) = Hybrid([ignorant], {"left": 1.0}).retrieve([KNOWN], 9)
     assert nothing.tolist() == []
+
+
+def test_hybrid_finds_nothing_for_a_stranger() -> None:
+    """Though content knows what is new: nothing speaks for any of it."""
+    ((rows, _),) = CATALOG.strategies["hybrid"].retrieve([query(None)], 9)
+    assert rows.tolist() == []
 
 
 def test_parts_that_score_all_alike_say_nothing_apart() -> None:
     same = Fixed("left", [1, 2], {1: 3.0, 2: 3.0})
     right = Fixed("right", [2, 1], {1: 1.0, 2: 2.0})
-    ((rows, scores),) = Hybrid([same, right], {"left": 0.5, "right": 0.5}).retrieve([query(None)], 9)
+    ((rows, scores),) = Hybrid([same, right], {"left": 0.5, "right": 0.5}).retrieve([KNOWN], 9)
     assert rows.tolist() == [2, 1]
     assert scores.tolist() == [0.5, 0.0]
 

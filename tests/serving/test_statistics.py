@@ -35,7 +35,7 @@ def test_missing_array_is_refused(tmp_path: Path) -> None:
         ItemStatistics.load(tmp_path / "statistics.npz", N)
 
 
-@pytest.mark.parametrize("name", ["sold_1d", "sold_7d", "interval", "first_sold", "price_7d", "segment_share"])
+@pytest.mark.parametrize("name", ["sold_1d", "sold_7d", "interval", "first_sold", "price_7d", "debut", "segment_share"])
 def test_array_of_other_items_is_refused(tmp_path: Path, name: str) -> None:
     known = statistics()
     replace(known, **{name: getattr(known, name)[..., :-1]}).save(tmp_path / "statistics.npz")

@@ -19,7 +19,7 @@ from offline.build_catalog import CatalogConfig
 from offline.content.vectors import ContentConfig
 from offline.event_log import EventLog, import_data
 from offline.learn import LearnConfig
-from offline.run import OfflineRun, RunConfig
+from offline.run import OfflineRun, RunConfig, limit_threads
 from offline.train_catboost import CatBoostConfig
 from offline.train_collaborative import CollaborativeConfig
 from offline.train_ranking import RankingConfig
@@ -138,6 +138,7 @@ def tiny_log(directory: Path) -> EventLog:
 
 def build_tiny_bundle(directory: Path, channel: str = "production") -> str:
     """Train and publish into `directory`/registry; returns the bundle id."""
+    limit_threads(1)  # of two, one would wait for the other all the time at this size
     log = tiny_log(directory)
     job = OfflineRun(log, choose_window(log.span, None), TINY, directory / "runs", ManualClock(START))
     registry = Registry(f"file://{directory / 'registry'}")

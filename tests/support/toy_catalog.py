@@ -70,6 +70,8 @@ CONTENT = np.array(
     [[1, 0, 0], [0.8, 0.6, 0], [0.6, 0.8, 0], [0, 1, 0], [0.28, 0.96, 0], [0, 0, 1], [0, 0.6, 0.8], [0, 0, 0]],
     np.float32,
 )
+# Only the apple was never sold.
+DEBUT = np.array([0, 0, 0, 0, 0.5, 0, 0, 0], np.float32)
 HYBRID = {"content": 0.5, "collab": 0.25, "two_tower": 0.25}
 
 
@@ -96,7 +98,7 @@ def statistics(top: int = N) -> ItemStatistics:
         first_sold=np.full(N, 300, np.float32),
         last_sold=np.ones(N, np.float32),
         price_7d=lately,
-        debut=np.zeros(N, np.float32),
+        debut=DEBUT,
         segment_share=np.stack([falling, falling[::-1]]) / falling.sum(),
         top=np.array([POPULAR[:top], YOUNG[:top]], np.int64),
     )
