@@ -14,7 +14,8 @@ from offline.progress import Step
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.pipeline import Pipeline, Trace, retrieval_order
 from serving.ranking import Ranker
-from serving.retrieval.candidates import CandidateSet, Floats, Query
+from serving.retrieval.candidates import CandidateSet, Floats
+from serving.retrieval.query import Query
 from serving.runtime import Runtime
 from streams.events import from_micros
 from streams.histories import Histories

@@ -314,7 +314,7 @@ any_event = st.builds(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(st.lists(any_event, max_size=20), st.sampled_from([None, "young"]), st.integers(1, 2_000))
 def test_features_are_finite_whatever_happened(past: list[Event], segment: str | None, day: int) -> None:
     given = query(state(*past), segment=segment, day=day, given=CATALOG)
@@ -338,7 +338,7 @@ looks = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(purchases, st.lists(looks, max_size=6))
 def test_looking_at_articles_changes_no_feature_of_what_was_bought(past: list[Event], seen: list[Event]) -> None:
     """But those of looking, at these articles, and those of retrieval, which answer to interest."""

@@ -74,7 +74,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(events, st.integers(1, N + 3), st.sampled_from([None, "young"]))
 def test_no_source_gives_a_row_twice_or_more_than_asked(past: list[Event], k: int, segment: str | None) -> None:
     asked = [query(state(*past), segment=segment, given=CATALOG), query(None, given=CATALOG)]
