@@ -1,12 +1,13 @@
 """A bundle that trains in seconds on a shop whose answer a reader can see.
 
 Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each
-week (`top-0`, `shoe-0`) and one more article of the camp in turn. `hat-0` is new: nobody ever bought it. Articles 0 and
+week (`top-0`, `shoe-0`) and one more article of the camp by a die. `hat-0` is new: nobody ever bought it. Articles 0 and
 1 of a kind, 2 and 3, 4 and 5 are one product in white and in black.
 """
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,13 +81,14 @@ def write_tiny_shop(directory: Path) -> Path:
         directory / "customers.parquet",
     )
     days, who, what = [], [], []
+    dice = random.Random(7)
     for week in range(WEEKS):
         for number, person in enumerate(people):
             kind = "shoe" if number % 2 else "top"
             day = (START + timedelta(days=7 * week + number % 7)).date().isoformat()
             for article in (
                 article_number(kind, 0),
-                article_number(kind, 1 + (week + number // 2) % (KINDS - 1)),
+                article_number(kind, dice.randrange(1, KINDS)),
             ):
                 days.append(day)
                 who.append(person)
