@@ -19,16 +19,16 @@ from typing import TypeVar
 from infra.errors import GateError
 from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples
-from offline.export import export_query_encoder
 from offline.models.two_tower import TwoTower
 from offline.progress import Step, step
 from offline.rankers import Rankers, load_rankers, save_rankers, train_rankers
 from offline.shop import Shop
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
+from offline.trained_encoder import TrainedEncoder
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from serving.runtime import Catalog
-from streams.encoder import MICROS_A_DAY, QueryEncoder, onnx_session
+from streams.encoder import MICROS_A_DAY
 
 T = TypeVar("T")
 
@@ -127,9 +127,7 @@ class Learner:
     def _catalog(self, tower: TwoTower, cut: int, space: str) -> Catalog:
         shop = self._shop
         vectors = item_vectors(tower, item_inputs(shop.items, shop.content))
-        path = self._directory / f"query-encoder-{space}.onnx"
-        export_query_encoder(tower, path)
-        encoder = QueryEncoder(onnx_session(str(path)), vectors, shop.items.index, space)
+        encoder = TrainedEncoder(tower, vectors, shop.items.index, space)
         return catalog_at(
             shop.histories,
             shop.items_at(cut),

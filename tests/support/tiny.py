@@ -1,8 +1,8 @@
 """A bundle that trains in seconds on a shop whose answer a reader can see.
 
 Twenty-four customers in two camps: even ones buy tops, odd ones buy shoes. Everybody in a camp buys its staple each
-week (`top-0`, `shoe-0`) and one more article of the camp by a die. `hat-0` is new: nobody ever bought it. Articles 0 and
-1 of a kind, 2 and 3, 4 and 5 are one product in white and in black.
+week (`top-0`, `shoe-0`) and one more article of the camp by a die. `hat-0` is new: nobody ever bought it. Articles 0
+and 1 of a kind, 2 and 3, 4 and 5 are one product in white and in black.
 """
 
 from __future__ import annotations
