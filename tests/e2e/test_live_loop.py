@@ -45,7 +45,7 @@ async def test_purchases_turn_a_stranger_into_a_shoe_buyer(settings: Settings) -
         assert before.as_of is None
         assert {item.source for item in before.items} == {"popular"}
 
-        # Its staple every week and one shoe in turn, as the shoe camp of the tiny shop buys.
+        # Its staple every week and one shoe more, as the shoe camp of the tiny shop buys.
         bought = [
             purchase(customer, article_number("shoe", n), PRESENT - timedelta(days=7 * week))
             for week in range(1, 5)
