@@ -100,11 +100,12 @@ def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment
     return Asked(customers, stored, np.array(first, np.int64), lot)
 
 
-def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker]) -> list[Contender]:
+def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker], *, ablations: bool = True) -> list[Contender]:
     """`full`; every other strategy; `full` by each peer ranker, without a ranker, and without each of its sources.
 
     Args:
         peers: rankers trained beside the one that serves, by name.
+        ablations: whether the sources are taken away one by one, which costs as much as all the rest.
     """
     clock = ManualClock(from_micros(cut))
     pipeline = Pipeline(runtime, clock)
@@ -115,10 +116,11 @@ def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker]) -> list[
         for name, ranker in peers.items()
     ]
     found.append(Contender(UNRANKED, RankerOff(runtime, clock), "full"))
-    found += [
-        Contender(ablation_name(source.name), Pipeline(runtime, clock, without=(source.name,)), "full")
-        for source in runtime.catalog.sources
-    ]
+    if ablations:
+        found += [
+            Contender(ablation_name(source.name), Pipeline(runtime, clock, without=(source.name,)), "full")
+            for source in runtime.catalog.sources
+        ]
     return found
 
 

@@ -71,6 +71,7 @@ def evaluate(
     seed: int,
     ranker: str = "mmoe",
     peers: Mapping[str, Ranker] | None = None,
+    ablations: bool = True,
 ) -> Evaluation:
     """Score `full`, every other strategy, the peer rankers and the ablations on what was bought after the cut.
 
@@ -79,12 +80,13 @@ def evaluate(
         truth: customer_id -> item_idx bought in the window.
         ranker: name of the runtime's own ranker.
         peers: rankers to judge beside it, by name.
+        ablations: whether `full` is judged without each of its sources too.
     """
     facts = Truth.of(truth, len(runtime.items))
     if not len(facts):
         raise GateError("nobody bought anything in the evaluation window; choose an earlier --until")
     asked = ask(runtime, histories, facts.customers, cut)
-    everyone = contenders(runtime, cut, peers or {})
+    everyone = contenders(runtime, cut, peers or {}, ablations=ablations)
     full = everyone[0]
     stale = [days for days in STALE_DAYS if len(histories) and histories.occurred_at.min() < cut - days * DAY]
     progress.expect(len(asked.first) * (len(everyone) + 1) + len(facts) * len(stale))

@@ -58,16 +58,20 @@ class RunConfig:
 
     content: ContentConfig = field(default_factory=ContentConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
+    ablations: bool = True
     seed: int = 20_170_101
 
 
 PRESETS = {
+    # For a first look: words instead of a sentence encoder, and no source taken away to see what it is worth.
     "quick": RunConfig(
+        content=ContentConfig(text="words"),
+        ablations=False,
         learn=LearnConfig(
             RetrievalConfig(examples=100_000, epochs=2),
             refresh_examples=30_000,
             ranking=RankingConfig(weeks=3, epochs=4),
-        )
+        ),
     ),
     "standard": RunConfig(),
 }
@@ -172,6 +176,7 @@ class OfflineRun:
                 seed=self.config.seed,
                 ranker=rankers.serving,
                 peers=peers,
+                ablations=self.config.ablations,
             )
         some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
         states = [histories.state(customer, self.cut) for customer in some]

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from offline.histories import load_histories
 from offline.models.two_tower import TwoTower
 from offline.rankers import NAMES, Rankers, load_rankers
 from offline.train_catboost import catboost_scores
 from offline.train_ranking import mmoe_logits
 from offline.train_retrieval import ItemInputs, item_inputs, item_vectors, new_two_tower
+from offline.trained_encoder import TrainedEncoder
 from offline.weights import load_weights
 from serving.features import FEATURES
 from serving.ranking import Ranker
 from streams.encoder import SEQUENCE_LENGTH, EncoderInput
+from streams.state import empty_state, fold
 from tests.support.tiny import TINY
 from tests.support.tiny_fixture import Tiny
 
@@ -91,6 +94,21 @@ def test_the_bundle_serves_the_ranker_that_was_chosen(tiny: Tiny, rankers: Ranke
 def test_ranker_of_no_candidates(tiny: Tiny) -> None:
     ranker = tiny.runtime.ranker
     assert ranker.score(np.empty((0, len(FEATURES)), np.float32)).shape == (0, len(ranker.tasks))
+
+
+def test_past_weeks_are_encoded_as_the_bundle_encodes(tiny: Tiny, tower: TwoTower) -> None:
+    """Ranking examples of earlier cuts use the network itself, requests its export."""
+    histories = load_histories(tiny.log, tiny.runtime.manifest.trained_through)
+    found = [state for customer in histories.customers if (state := histories.state(customer)) is not None]
+    stranger, _ = fold(empty_state("x"), [])
+    items, vectors = tiny.runtime.items, item_vectors(tower, inputs_of(tiny))
+    encoder = TrainedEncoder(tower, vectors, items.index, "a past week")
+    assert (encoder.dim, encoder.space) == (tiny.runtime.encoder.dim, "a past week")
+    given = encoder.encode([*found, stranger])
+    assert given.dtype == np.float32
+    np.testing.assert_allclose(given, tiny.runtime.encoder.encode([*found, stranger]), atol=1e-5)
+    assert not given[-1].any()
+    assert encoder.encode([]).shape == (0, encoder.dim)
 
 
 def test_item_vectors_are_those_of_the_newest_tower(tiny: Tiny, tower: TwoTower) -> None:
