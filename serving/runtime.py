@@ -209,7 +209,10 @@ def _vectors(bundle: Bundle, name: str, n_items: int) -> Floats:
 
 
 def _retrieval_config(bundle: Bundle) -> RetrievalConfig:
-    config = msgspec.json.decode(bundle.file("retrieval.json").read_bytes(), type=RetrievalConfig)
+    try:
+        config = msgspec.json.decode(bundle.file("retrieval.json").read_bytes(), type=RetrievalConfig)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"bundle {bundle.bundle_id}: retrieval.json gives no depths and weights: {error}") from error
     for name, wanted, given in (("depth", SOURCES, config.depth), ("hybrid", HYBRID, config.hybrid)):
         if set(given) != set(wanted):
             raise BundleError(

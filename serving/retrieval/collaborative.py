@@ -63,6 +63,8 @@ class Factors:
             items, settings = stored["items"], stored["settings"]
         if items.ndim != 2 or len(items) != n_items:
             raise BundleError(f"{path.name} holds factors of shape {items.shape}, items.parquet {n_items} rows")
+        if settings.shape != (3,):
+            raise BundleError(f"{path.name} holds settings of shape {settings.shape}, not confidence and two more")
         return cls(items, *settings.tolist())
 
 

@@ -17,7 +17,8 @@ class Source(Protocol):
         """How requests, reports and features call it."""
 
     def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
-        """For each customer at most k rows, best first, no row twice; none for whom it knows nothing."""
+        """For each customer at most k rows in the order it would show them, no row twice; none where it knows nothing
+        to say. Scores need not fall along the order."""
 
 
 class ScoringSource(Source, Protocol):

@@ -132,6 +132,7 @@ def test_comes_back_from_disk(tmp_path: Path) -> None:
         ({"items": FACTORS}, "collaborative.npz lacks settings"),
         ({}, "collaborative.npz lacks items, settings"),
         ({"items": FACTORS[:5], "settings": np.ones(3)}, r"factors of shape \(5, 2\), items.parquet 8 rows"),
+        ({"items": FACTORS, "settings": np.ones(2)}, r"settings of shape \(2,\), not confidence and two more"),
         ({"items": FACTORS[:, 0], "settings": np.ones(3)}, r"factors of shape \(8,\), items.parquet 8 rows"),
     ],
 )

@@ -121,6 +121,10 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
             rf"retrieval.json gives a depth for {', '.join(SOURCES[1:])}; it must name {', '.join(SOURCES)}",
         ),
         (rewrite_retrieval(hybrid={"popular": 1.0}), r"gives a hybrid for popular; it must name content, collab, two"),
+        (
+            lambda copy: (copy / "retrieval.json").write_text('{"depth": 5}'),
+            "retrieval.json gives no depths and weights",
+        ),
     ],
     ids=[
         "features",
@@ -135,6 +139,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
         "neighbours",
         "depth",
         "hybrid",
+        "no weights",
     ],
 )
 def test_parts_that_do_not_agree_are_refused(
