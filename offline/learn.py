@@ -21,7 +21,8 @@ from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples
 from offline.models.two_tower import TwoTower
 from offline.progress import Step, step
-from offline.rankers import Rankers, load_rankers, save_rankers, train_rankers
+from offline.ranker_checkpoint import load_rankers, save_rankers
+from offline.rankers import Rankers, train_rankers
 from offline.shop import Shop
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower

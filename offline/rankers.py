@@ -1,11 +1,9 @@
-"""MMOE and CatBoost on the same examples: trained side by side, judged on the last week before the cut, and the better
-one serves. The week that is evaluated afterwards has no part in the choice.
+"""MMOE and CatBoost on the same examples: trained side by side, judged on the last week before the cut, and the best of
+the two and of their blend serves. The week that is evaluated afterwards has no part in the choice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,25 +15,24 @@ import numpy.typing as npt
 from infra.errors import GateError
 from offline.calibration import Calibration, calibration_error, fit_platt, log_loss
 from offline.examples import Examples
-from offline.export_ranker import export_catboost, export_mmoe
-from offline.models.mmoe import MMOE, MMOEConfig
+from offline.export_ranker import blend_logits, export_blend, export_catboost, export_mmoe
+from offline.models.mmoe import MMOE
 from offline.ranking_batches import spans
-from offline.train_catboost import CatBoostConfig, catboost_scores, load_catboost, train_catboost
+from offline.train_catboost import CatBoostConfig, catboost_scores, train_catboost
 from offline.train_ranking import RankingConfig, mmoe_logits, train_mmoe
-from offline.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from catboost import CatBoost
 
 Floats = npt.NDArray[np.float32]
-MMOE_NAME, CATBOOST_NAME = "mmoe", "catboost"
-NAMES = (MMOE_NAME, CATBOOST_NAME)
+MMOE_NAME, CATBOOST_NAME, BLEND_NAME = "mmoe", "catboost", "blend"
+NAMES = (MMOE_NAME, CATBOOST_NAME, BLEND_NAME)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the held-out week said of a ranker that had not seen it. `length`: passes or trees that did best there;
-    the calibration is fitted on that week too, two numbers on all its rows."""
+    """What the held-out week said of a ranker that had not seen it. `length`: batches or trees that did best there, 0
+    for the blend; the calibration is fitted on that week too, two numbers on all its rows."""
 
     map12: float
     log_loss: float
@@ -49,8 +46,8 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Rankers:
-    """Both rankers, trained on every week; `serving` is the name of the better one. `judgements` is empty where no
-    week could be held out."""
+    """Both rankers, trained on every week; `serving` is the best of NAMES. `judgements` is empty where no week could be
+    held out."""
 
     mmoe: MMOE
     catboost: CatBoost
@@ -58,9 +55,9 @@ class Rankers:
     judgements: dict[str, Judgement]
 
     @property
-    def peer(self) -> str:
-        """The name of the other one."""
-        return CATBOOST_NAME if self.serving == MMOE_NAME else MMOE_NAME
+    def peers(self) -> tuple[str, ...]:
+        """MMOE and CatBoost, without the one that serves."""
+        return tuple(name for name in (MMOE_NAME, CATBOOST_NAME) if name != self.serving)
 
     def tasks(self, name: str) -> tuple[str, ...]:
         """What the columns of its scores are."""
@@ -70,15 +67,33 @@ class Rankers:
         found = self.judgements.get(name)
         return found.calibration if found else Calibration()
 
+    def raw(self, name: str, features: Floats) -> Floats:
+        """float32[n, F] -> float32[n] scores before calibration."""
+        if name == MMOE_NAME:
+            return mmoe_logits(self.mmoe, features)
+        if name == CATBOOST_NAME:
+            return catboost_scores(self.catboost, features)
+        return blend_logits(*(self.probabilities(part, features) for part in (MMOE_NAME, CATBOOST_NAME)))
+
+    def probabilities(self, name: str, features: Floats) -> npt.NDArray[np.float64]:
+        """float32[n, F] -> float64[n] calibrated probabilities of a purchase."""
+        return self.calibration(name).apply(self.raw(name, features))
+
     def export(self, name: str, path: Path, sample: Floats) -> float:
         """Write one of them as ONNX; returns the largest difference to the original on `sample` float32[n, F].
 
         Raises:
             GateError: it differs by more than offline.export.TOLERANCE.
         """
+        calibration = self.calibration(name)
         if name == MMOE_NAME:
-            return export_mmoe(self.mmoe, self.calibration(name), path, sample)
-        return export_catboost(self.catboost, self.calibration(name), path, sample)
+            return export_mmoe(self.mmoe, calibration, path, sample)
+        if name == CATBOOST_NAME:
+            return export_catboost(self.catboost, calibration, path, sample)
+        parts = (path.with_suffix(".mmoe.onnx"), path.with_suffix(".trees.onnx"))
+        self.export(MMOE_NAME, parts[0], sample)
+        self.export(CATBOOST_NAME, parts[1], sample)
+        return export_blend(*parts, calibration, path, sample, self.probabilities(name, sample))
 
     def report(self) -> dict[str, object]:
         """{"serving": name, "validation": {name: numbers of the held-out week}}."""
@@ -104,16 +119,11 @@ def train_rankers(examples: Examples, config: RankingConfig, *, seed: int) -> Ra
         raise GateError(
             "no candidate was bought in any ranking example: there is nothing to rank by; give more history"
         )
-    judgements: dict[str, Judgement] = {}
     parts = hold_out(examples)
-    if parts is not None:
-        judgements = {
-            MMOE_NAME: _judge_mmoe(*parts, config, seed),
-            CATBOOST_NAME: _judge_catboost(*parts, config.catboost, seed),
-        }
+    judgements = {} if parts is None else _judge(*parts, config, seed)
     lengths = {name: found.length for name, found in judgements.items()}
     return Rankers(
-        mmoe=train_mmoe(examples, config, seed=seed, epochs=lengths.get(MMOE_NAME)),
+        mmoe=train_mmoe(examples, config, seed=seed, steps=lengths.get(MMOE_NAME)),
         catboost=train_catboost(examples, config.catboost, seed=seed, rounds=lengths.get(CATBOOST_NAME)),
         serving=better(judgements),
         judgements=judgements,
@@ -121,8 +131,9 @@ def train_rankers(examples: Examples, config: RankingConfig, *, seed: int) -> Ra
 
 
 def better(judgements: dict[str, Judgement]) -> str:
-    """The name with the highest MAP@12, the MMOE (which knows more tasks) on a tie or where nothing was judged."""
-    return max(NAMES, key=lambda name: judgements[name].map12 if judgements else 0.0)
+    """The name with the highest MAP@12, the first of NAMES on a tie or where nothing was judged."""
+    judged = [name for name in NAMES if name in judgements]
+    return max(judged, key=lambda name: judgements[name].map12, default=MMOE_NAME)
 
 
 def hold_out(examples: Examples) -> tuple[Examples, Examples] | None:
@@ -156,18 +167,26 @@ def mean_average_precision(scores: Floats, bought: Floats, group: npt.NDArray[np
     return float((found[some] / np.minimum(relevant[some], k)).mean()) if some.any() else 0.0
 
 
-def _judge_mmoe(fit: Examples, held: Examples, config: RankingConfig, seed: int) -> Judgement:
+def _judge(fit: Examples, held: Examples, config: RankingConfig, seed: int) -> dict[str, Judgement]:
+    mmoe, mmoe_scores = _judge_mmoe(fit, held, config, seed)
+    trees, tree_scores = _judge_catboost(fit, held, config.catboost, seed)
+    both = blend_logits(mmoe.calibration.apply(mmoe_scores), trees.calibration.apply(tree_scores))
+    blend, _ = _best({0: both}, held, mmoe.seconds + trees.seconds)
+    return {MMOE_NAME: mmoe, CATBOOST_NAME: trees, BLEND_NAME: blend}
+
+
+def _judge_mmoe(fit: Examples, held: Examples, config: RankingConfig, seed: int) -> tuple[Judgement, Floats]:
     started = time.monotonic()
     found: dict[int, Floats] = {}
 
-    def score(epoch: int, model: MMOE) -> None:
-        found[epoch] = mmoe_logits(model, held.features)
+    def score(done: int, model: MMOE) -> None:
+        found[done] = mmoe_logits(model, held.features)
 
-    train_mmoe(fit, config, seed=seed, after_epoch=score)
+    train_mmoe(fit, config, seed=seed, watch=score)
     return _best(found, held, time.monotonic() - started)
 
 
-def _judge_catboost(fit: Examples, held: Examples, config: CatBoostConfig, seed: int) -> Judgement:
+def _judge_catboost(fit: Examples, held: Examples, config: CatBoostConfig, seed: int) -> tuple[Judgement, Floats]:
     started = time.monotonic()
     model = train_catboost(fit, config, seed=seed)
     lengths = sorted({*range(config.every, config.rounds, config.every), config.rounds})
@@ -175,16 +194,15 @@ def _judge_catboost(fit: Examples, held: Examples, config: CatBoostConfig, seed:
     return _best(found, held, time.monotonic() - started)
 
 
-def _best(found: dict[int, Floats], held: Examples, seconds: float) -> Judgement:
-    """The length with the highest MAP@12, the shortest of equals."""
+def _best(found: dict[int, Floats], held: Examples, seconds: float) -> tuple[Judgement, Floats]:
+    """The length with the lowest log loss once calibrated, over few customers steadier than MAP@12, and its scores."""
     bought = held.label("purchase")
-    by_length = {n: mean_average_precision(scores, bought, held.group) for n, scores in found.items()}
-    length = max(sorted(by_length), key=lambda n: by_length[n])
-    scores = found[length]
-    calibration = fit_platt(scores, bought)
+    fitted = {n: fit_platt(scores, bought) for n, scores in found.items()}
+    length = min(found, key=lambda n: log_loss(fitted[n].apply(found[n]), bought))
+    scores, calibration = found[length], fitted[length]
     raw, calibrated = Calibration().apply(scores), calibration.apply(scores)
-    return Judgement(
-        map12=by_length[length],
+    judgement = Judgement(
+        map12=mean_average_precision(scores, bought, held.group),
         log_loss=log_loss(calibrated, bought),
         calibration_error=calibration_error(calibrated, bought),
         log_loss_uncalibrated=log_loss(raw, bought),
@@ -193,45 +211,4 @@ def _best(found: dict[int, Floats], held: Examples, seconds: float) -> Judgement
         calibration=calibration,
         seconds=round(seconds, 2),
     )
-
-
-def save_rankers(rankers: Rankers, directory: Path) -> None:
-    """Checkpoint: ranker.npz, ranker.cbm, and rankers.json, which is written last and makes it whole."""
-    directory.mkdir(parents=True, exist_ok=True)
-    note = directory / "rankers.json"
-    note.unlink(missing_ok=True)
-    save_weights(rankers.mmoe, directory / "ranker.npz")
-    trees = directory / "ranker.cbm"
-    rankers.catboost.save_model(str(trees))
-    facts = {
-        "mmoe": asdict(rankers.mmoe.config),
-        "trees": hashlib.sha256(trees.read_bytes()).hexdigest(),
-        "serving": rankers.serving,
-        "judgements": {name: asdict(found) for name, found in rankers.judgements.items()},
-    }
-    aside = note.with_suffix(".part")
-    aside.write_text(json.dumps(facts))
-    aside.replace(note)
-
-
-def load_rankers(directory: Path) -> Rankers | None:
-    """What save_rankers wrote, None where it is not whole."""
-    note, trees = directory / "rankers.json", directory / "ranker.cbm"
-    if not note.exists() or not trees.exists():
-        return None
-    try:
-        facts = json.loads(note.read_text())
-    except ValueError:
-        return None
-    if hashlib.sha256(trees.read_bytes()).hexdigest() != facts["trees"]:
-        return None
-    mmoe = MMOE(MMOEConfig(**facts["mmoe"] | {"tasks": tuple(facts["mmoe"]["tasks"])}))
-    if not load_weights(mmoe, directory / "ranker.npz"):
-        return None
-    catboost = load_catboost().CatBoost()
-    catboost.load_model(str(trees))
-    judgements = {
-        name: Judgement(**found | {"calibration": Calibration(**found["calibration"])})
-        for name, found in facts["judgements"].items()
-    }
-    return Rankers(mmoe.eval(), catboost, facts["serving"], judgements)
+    return judgement, scores

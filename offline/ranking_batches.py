@@ -15,11 +15,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """rows: int64[B] places in the examples · customer: int64[B] 0, 1, 2 ... within the batch · weights: float32[B]
-    how many rows each stands for."""
+    """rows: int64[B] places in the examples · weights: float32[B] how many rows each stands for."""
 
     rows: Ints
-    customer: Ints
     weights: npt.NDArray[np.float32]
 
 
@@ -35,18 +33,18 @@ def keep_some(examples: Examples, share: float, rng: np.random.Generator) -> tup
 
 
 def batches(examples: Examples, customers: int, share: float, rng: np.random.Generator) -> Iterator[Batch]:
-    """One pass: so many customers a batch, in random order, other negatives in each pass."""
-    keep, weights = keep_some(examples, share, rng)
-    starts, counts = spans(examples.group[keep])
-    order = rng.permutation(len(starts))
-    for first in range(0, len(order), customers):
-        chosen = order[first : first + customers]
-        count = counts[chosen]
-        customer = np.repeat(np.arange(len(chosen)), count)
-        # Place within the own group, plus where the group starts.
-        inside = np.arange(len(customer)) - np.repeat(np.cumsum(count) - count, count)
-        places = np.repeat(starts[chosen], count) + inside
-        yield Batch(keep[places], customer, weights[places])
+    """Pass after pass without end: so many customers a batch, in random order, other negatives in each pass."""
+    while len(examples):
+        keep, weights = keep_some(examples, share, rng)
+        starts, counts = spans(examples.group[keep])
+        order = rng.permutation(len(starts))
+        for first in range(0, len(order), customers):
+            chosen = order[first : first + customers]
+            count = counts[chosen]
+            # Place within the own group, plus where the group starts.
+            inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            places = np.repeat(starts[chosen], count) + inside
+            yield Batch(keep[places], weights[places])
 
 
 def spans(group: Ints) -> tuple[Ints, Ints]:

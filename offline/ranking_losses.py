@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,21 +30,3 @@ def ranking_loss(
             mean = (loss * weights).sum() / weights.sum()
             total = total + (mean if task == "purchase" else side_weight * mean)
     return total
-
-
-def listwise_loss(logits: Tensor, bought: Tensor, weights: Tensor, customer: Tensor) -> Tensor:
-    """Softmax cross entropy of each bought candidate against what the same customer did not buy (a positive never
-    pushes another positive down), mean over what was bought.
-
-    Args:
-        logits, bought, weights: (B,); a row of weight w stands for w like it. customer: (B,) 0, 1, 2 ...
-    """
-    positive = bought > 0
-    if not bool(positive.any()):
-        return logits.sum() * 0.0
-    groups = int(customer.max()) + 1
-    others = torch.where(positive, torch.full_like(logits, -1e9), logits + weights.log())
-    top = torch.full((groups,), -1e9).scatter_reduce(0, customer, others.detach(), "amax")
-    total = torch.zeros(groups).index_add(0, customer, torch.exp(others - top[customer]) * (~positive))
-    rivals = top + total.clamp_min(1e-20).log()
-    return F.softplus(rivals[customer[positive]] - logits[positive]).mean()

@@ -38,7 +38,7 @@ from offline.progress import step
 from offline.rankers import Rankers
 from offline.report import write_report
 from offline.shop import Shop, load_shop
-from offline.stage import PEER, stage
+from offline.stage import peer_path, stage
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import RetrievalConfig
 from offline.window import Window
@@ -70,7 +70,7 @@ PRESETS = {
         learn=LearnConfig(
             RetrievalConfig(examples=100_000, epochs=2),
             refresh_examples=30_000,
-            ranking=RankingConfig(weeks=3, epochs=4),
+            ranking=RankingConfig(weeks=3, steps=800),
         ),
     ),
     "standard": RunConfig(),
@@ -155,7 +155,7 @@ class OfflineRun:
         staged = self.directory / "bundle"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        return staged, stage(staged, self.directory / PEER, shop, learned)
+        return staged, stage(staged, self.directory, shop, learned)
 
     def _evaluate(self, staged: Path, shop: Shop, rankers: Rankers) -> Evaluation:
         (staged / "golden.jsonl").write_bytes(b"")
@@ -165,7 +165,7 @@ class OfflineRun:
         later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
         truth = purchases_between(later, shop.items, self.cut, self.cut + self.horizon)
         histories = shop.histories
-        peers = {rankers.peer: Ranker(self.directory / PEER, rankers.tasks(rankers.peer))}
+        peers = {name: Ranker(peer_path(self.directory, name), rankers.tasks(name)) for name in rankers.peers}
         with step("evaluate", len(truth)) as progress:
             evaluation = evaluate(
                 runtime,

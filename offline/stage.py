@@ -18,12 +18,10 @@ from offline.shop import Shop
 from offline.train_ranking import gate_entropy
 from serving.features import FEATURES, SOURCES, feature_hash
 
-PEER = "peer.onnx"
 
-
-def stage(directory: Path, peer: Path, shop: Shop, learned: Learned) -> dict[str, Any]:
-    """Write all files but golden cases, report and manifest into an empty directory, and the ranker that does not
-    serve to `peer`; returns what was found out.
+def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[str, Any]:
+    """Write all files but golden cases, report and manifest into an empty directory, and the rankers that do not
+    serve into `peers`, see peer_path; returns what was found out.
 
     Raises:
         GateError: an exported network differs from the trained one.
@@ -59,7 +57,9 @@ def stage(directory: Path, peer: Path, shop: Shop, learned: Learned) -> dict[str
         "onnx_max_difference": {
             "query_encoder": export_query_encoder(learned.tower, directory / "query_encoder.onnx"),
             "ranker": rankers.export(rankers.serving, directory / "ranker.onnx", examples.features[:256]),
-            "peer_ranker": rankers.export(rankers.peer, peer, examples.features[:256]),
+            "peer_rankers": {
+                name: rankers.export(name, peer_path(peers, name), examples.features[:256]) for name in rankers.peers
+            },
         },
         "index_recall": round(_index_recall(shop, learned), 5),
         "gate_entropy": gate_entropy(rankers.mmoe, examples),
@@ -67,6 +67,11 @@ def stage(directory: Path, peer: Path, shop: Shop, learned: Learned) -> dict[str
         "ranking_examples": len(examples),
         "ranking_positives": int(examples.label("purchase").sum()),
     }
+
+
+def peer_path(directory: Path, name: str) -> Path:
+    """Where a ranker that does not serve is written."""
+    return directory / f"peer-{name}.onnx"
 
 
 def _index_recall(shop: Shop, learned: Learned) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -13,11 +14,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from offline.examples import Examples
-from offline.models.encoding import Bins
 from offline.models.mmoe import MMOE, MMOEConfig
 from offline.progress import step
 from offline.ranking_batches import batches
-from offline.ranking_losses import listwise_loss, ranking_loss
+from offline.ranking_losses import ranking_loss
 from offline.train_catboost import CatBoostConfig
 from offline.training import seed_everything
 
@@ -28,27 +28,26 @@ SCORE_ROWS = 32_768
 class RankingConfig:
     """`weeks` cuts before the data cut, `customers` at most per cut; the rest is of the MMOE, but `catboost`.
 
-    epochs: at most so many passes, the best of them on the last week. batch: customers. negatives: share of candidates
-    not bought that a pass looks at. listwise: weight of the softmax within a customer beside the cross entropy.
-    averaging: decay of the weight average that serves, per step. bins: per feature, of the piecewise-linear encoding.
+    steps: at most so many batches, the best number of them on the last week, in steps of `every`; so the time is the
+    same for much data and for little. batch: customers. negatives: share of candidates not bought that a pass looks at.
+    averaging: decay of the weight average that serves, per step.
     """
 
     weeks: int = 5
     customers: int = 2_000
-    epochs: int = 8
+    steps: int = 1_600
+    every: int = 400
     batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     experts: int = 4
     negatives: float = 0.15
-    listwise: float = 0.0
     averaging: float = 0.995
     dropout: float = 0.1
-    bins: int = 0
     catboost: CatBoostConfig = field(default_factory=CatBoostConfig)
 
 
-AfterEpoch = Callable[[int, MMOE], None]
+Watch = Callable[[int, MMOE], None]
 
 
 def train_mmoe(
@@ -56,56 +55,44 @@ def train_mmoe(
     config: RankingConfig,
     *,
     seed: int,
-    epochs: int | None = None,
-    after_epoch: AfterEpoch | None = None,
+    steps: int | None = None,
+    watch: Watch | None = None,
 ) -> MMOE:
     """Trained network in eval mode, weights averaged over the last steps.
 
     Args:
-        epochs: passes, config.epochs if None.
-        after_epoch: called with the number of passes done and the averaged network after each.
+        steps: batches, config.steps if None.
+        watch: called with the number of batches done and the averaged network, every config.every and at the end.
     """
     rng = seed_everything(seed)
-    bins = Bins.of(examples.features, config.bins) if config.bins else Bins.none()
     model = MMOE(
         MMOEConfig(
             n_features=examples.features.shape[1],
             tasks=examples.tasks,
-            n_bins=len(bins),
             n_experts=config.experts,
             dropout=config.dropout,
         )
     )
     if not len(examples):
         return model.eval()
-    model.encoding.fit(examples.features, bins)
+    model.standardise_by(examples.features)
     averaged = AveragedModel(model, multi_avg_fn=_averaging(config.averaging))
     features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    passes = config.epochs if epochs is None else epochs
-    purchase = examples.tasks.index("purchase")
-    groups = len(np.unique(examples.group))
-    steps = -(-groups // config.batch) * passes
-    with step("ranker", steps) as progress:
-        for epoch in range(1, passes + 1):
-            model.train()
-            for batch in batches(examples, config.batch, config.negatives, rng):
-                rows, weights = torch.from_numpy(batch.rows), torch.from_numpy(batch.weights)
-                outputs, wanted = model(features[rows]), labels[rows]
-                loss = ranking_loss(outputs, wanted, weights, examples.tasks)
-                if config.listwise:
-                    within = listwise_loss(
-                        outputs[:, purchase], wanted[:, purchase], weights, torch.from_numpy(batch.customer)
-                    )
-                    loss = loss + config.listwise * within
-                optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-                optimiser.step()
-                averaged.update_parameters(model)
-                progress.advance(1, f"loss {loss.item():.4f}")
-            if after_epoch is not None:
-                after_epoch(epoch, _averaged(averaged))
+    total = config.steps if steps is None else steps
+    model.train()
+    with step("ranker", total) as progress:
+        for done, batch in enumerate(islice(batches(examples, config.batch, config.negatives, rng), total), start=1):
+            rows, weights = torch.from_numpy(batch.rows), torch.from_numpy(batch.weights)
+            loss = ranking_loss(model(features[rows]), labels[rows], weights, examples.tasks)
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            averaged.update_parameters(model)
+            progress.advance(1, f"loss {loss.item():.4f}")
+            if watch is not None and (done % config.every == 0 or done == total):
+                watch(done, _averaged(averaged))
     return _averaged(averaged)
 
 

@@ -1,6 +1,6 @@
 """Multi-gate mixture of experts (Ma et al., KDD 2018, section 4.2) with normalised Swish experts.
 
-    features -> encoding -> E experts -> one softmax gate a task -> task tower -> logit
+    features -> standardise -> E experts -> one softmax gate a task -> task tower -> logit
 
 LayerNorm and SiLU in the experts answer the collapse that HoME (Kuaishou 2024) reports for plain ReLU experts: over
 90% zero activations and experts that serve a single task. Where the data knows views and carts, the towers of the
@@ -13,23 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offline.models.encoding import FeatureEncoding
-
+CLAMP = 8.0
 FUNNEL = ("view", "cart", "purchase")  # wide to narrow
 
 
 @dataclass(frozen=True)
 class MMOEConfig:
-    """`n_bins`: bins of the encoding over all features, 0 = standardised features alone."""
-
     n_features: int
     tasks: tuple[str, ...]
-    n_bins: int = 0
-    projection: int = 48
     n_experts: int = 4
     hidden: int = 96
     expert_dim: int = 48
@@ -43,8 +40,11 @@ class MMOE(nn.Module):
     def __init__(self, config: MMOEConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoding = FeatureEncoding(config.n_features, config.n_bins, config.projection)
-        width = self.encoding.out_features
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(config.n_features))
+        self.register_buffer("std", torch.ones(config.n_features))
+        width = config.n_features
         self.experts = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(width, config.hidden),
@@ -64,13 +64,25 @@ class MMOE(nn.Module):
             for _ in config.tasks
         )
 
+    def standardise_by(self, features: npt.NDArray[np.float32]) -> None:
+        """Take mean and spread from float32[n, F] training rows."""
+        with torch.no_grad():
+            self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+            # A feature that never varies would be blown up by its own rounding noise.
+            spread = features.std(axis=0)
+            self.std.copy_(torch.from_numpy(np.where(spread < 1e-4, 1.0, spread).astype(np.float32)))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """(B, F), within CLAMP of 0 whatever comes in."""
+        return ((features - self.mean) / self.std).clamp(-CLAMP, CLAMP)
+
     def gate_weights(self, features: Tensor) -> Tensor:
         """(B, tasks, experts), each row sums to 1."""
-        x = self.encoding(features)
+        x = self.standardise(features)
         return torch.stack([torch.softmax(gate(x), dim=-1) for gate in self.gates], dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.encoding(features)
+        x = self.standardise(features)
         experts = torch.stack([expert(x) for expert in self.experts], dim=1)
         outputs: dict[str, Tensor] = {}
         for task, gate, tower in zip(self.config.tasks, self.gates, self.towers, strict=True):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from offline.models.mmoe import MMOE, MMOEConfig, MMOEScorer, joint_logit
+from offline.models.mmoe import CLAMP, MMOE, MMOEConfig, MMOEScorer, joint_logit
 
 FULL = ("purchase", "repurchase", "spend", "view", "cart")
 
@@ -75,3 +76,17 @@ def test_the_order_of_tasks_is_that_of_the_columns() -> None:
             getattr(second, module)[1 - place].load_state_dict(getattr(first, module)[place].state_dict())
     with torch.no_grad():
         assert torch.equal(first(ROWS), second(ROWS).flip(1))
+
+
+def test_what_comes_in_stays_bounded_and_a_constant_cannot_blow_up() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(5, 3, (500, 4)).astype(np.float32)
+    features[:, 3] = 7.0
+    model = network()
+    model.standardise_by(features)
+    rows = torch.tensor([[1e9] * 4, [-1e9] * 4, [5.0, 5.0, 5.0, 7.0]])
+    with torch.no_grad():
+        assert torch.isfinite(model(rows)).all()
+        assert model.standardise(rows).abs().max() <= CLAMP
+    middle = model.standardise(torch.from_numpy(features)).mean(dim=0).tolist()
+    assert middle == pytest.approx([0.0] * 4, abs=1e-4)

@@ -1,6 +1,8 @@
-"""Losses by hand: weights stand for rows, and customers do not compete with one another."""
+"""The loss by hand, where weights stand for rows, and batches of whole customers."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch.nn.functional import softplus
 
 from offline.examples import TASKS, Examples
 from offline.ranking_batches import batches, keep_some, spans
-from offline.ranking_losses import listwise_loss, ranking_loss
+from offline.ranking_losses import ranking_loss
 
 
 def test_a_row_of_weight_three_is_three_rows() -> None:
@@ -24,26 +26,6 @@ def test_a_row_of_weight_three_is_three_rows() -> None:
     assert weighted.item() == pytest.approx((purchase + again).item() + spend)
 
 
-def test_listwise_by_hand() -> None:
-    """Customer 0 bought rows 0 and 1 and not row 2, which stands for two; customer 1 bought nothing."""
-    logits = torch.tensor([1.0, 2.0, 0.5, 9.0])
-    bought = torch.tensor([1.0, 1.0, 0.0, 0.0])
-    found = listwise_loss(logits, bought, torch.tensor([1.0, 1.0, 2.0, 2.0]), torch.tensor([0, 0, 0, 1]))
-    rivals = 2 * np.exp(0.5)
-    expected = np.mean([-np.log(np.exp(z) / (np.exp(z) + rivals)) for z in (1.0, 2.0)])
-    assert found.item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_listwise_without_rivals_or_without_purchases_is_nothing_and_has_a_gradient() -> None:
-    for bought in (torch.ones(2), torch.zeros(2)):
-        logits = torch.tensor([0.3, -0.3], requires_grad=True)
-        loss = listwise_loss(logits, bought, torch.ones(2), torch.tensor([0, 0]))
-        loss.backward()
-        assert loss.item() == pytest.approx(0.0, abs=1e-6)
-        assert logits.grad is not None
-        assert logits.grad.abs().max() < 1e-6
-
-
 def table(counts: list[int]) -> Examples:
     """Groups of these sizes; the first row of each is bought."""
     group = np.repeat(np.arange(len(counts)), counts)
@@ -55,16 +37,20 @@ def table(counts: list[int]) -> Examples:
 
 def test_a_pass_sees_every_customer_once_and_whole_when_nothing_is_left_out() -> None:
     given = table([3, 1, 5, 2, 4])
-    seen = []
-    for batch in batches(given, 2, 1.0, np.random.default_rng(1)):
-        assert (batch.weights == 1).all()
-        for customer in np.unique(batch.customer):
-            rows = batch.rows[batch.customer == customer]
-            (group,) = np.unique(given.group[rows])
-            assert rows.tolist() == np.flatnonzero(given.group == group).tolist()
-            seen.append(int(group))
-    assert sorted(seen) == [0, 1, 2, 3, 4]
-    assert seen != [0, 1, 2, 3, 4]
+    passes = []
+    endless = batches(given, 2, 1.0, np.random.default_rng(1))
+    for _ in range(3):
+        seen: list[int] = []
+        for batch in islice(endless, 3):  # two customers, two, one
+            assert (batch.weights == 1).all()
+            for group in dict.fromkeys(given.group[batch.rows].tolist()):
+                assert (given.group[batch.rows] == group).sum() == (given.group == group).sum()
+                seen.append(group)
+            assert len(np.unique(batch.rows)) == len(batch.rows)
+        assert sorted(seen) == [0, 1, 2, 3, 4]
+        passes.append(seen)
+    assert len({tuple(seen) for seen in passes}) > 1
+    assert list(batches(Examples.empty(2), 2, 1.0, np.random.default_rng(1))) == []
 
 
 def test_left_out_rows_are_stood_for_and_none_that_was_bought_is_left_out() -> None:

@@ -160,7 +160,7 @@ def test_checkpoints_of_other_data_time_configuration_or_code_are_not_taken(
         place(config=replace(TINY, seed=4)),
         place(config=replace(TINY, content=replace(TINY.content, dim=9))),
         place(config=replace(TINY, learn=replace(TINY.learn, refresh_examples=501))),
-        place(config=replace(TINY, learn=replace(TINY.learn, ranking=replace(TINY.learn.ranking, epochs=31)))),
+        place(config=replace(TINY, learn=replace(TINY.learn, ranking=replace(TINY.learn.ranking, steps=121)))),
     }
     monkeypatch.setattr(offline_run, "code_hash", lambda: "def5678")
     others.add(place())
@@ -187,7 +187,7 @@ def test_an_example_knows_the_prices_of_its_own_cut_only(tmp_path: Path) -> None
         TINY.learn,
         retrieval=replace(TINY.learn.retrieval, examples=50, epochs=1),
         refresh_examples=50,
-        ranking=replace(TINY.learn.ranking, epochs=1),
+        ranking=replace(TINY.learn.ranking, steps=1),
     )
     learner = Learner(
         load_shop(job.log, WINDOW, TINY.content, None, tmp_path), little, job.horizon, tmp_path / "learn", seed=3

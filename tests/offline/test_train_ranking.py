@@ -12,7 +12,7 @@ from offline.examples import Examples
 from offline.models.mmoe import MMOE
 from offline.train_ranking import RankingConfig, gate_entropy, mmoe_logits, train_mmoe
 
-CONFIG = RankingConfig(epochs=15, batch=8, learning_rate=2e-2, experts=3, negatives=1.0, bins=4)
+CONFIG = RankingConfig(steps=75, every=25, batch=8, learning_rate=2e-2, experts=3, negatives=1.0)
 
 
 def visible(n: int = 400, seed: int = 1) -> Examples:
@@ -67,7 +67,7 @@ def test_negatives_left_out_leave_the_level_of_the_probability() -> None:
     features = rng.normal(size=(n, 2)).astype(np.float32)
     labels = np.stack([bought, bought, bought], axis=1)
     given = Examples(features, labels, np.arange(n) // 100, np.zeros(n, np.int64))
-    config = replace(CONFIG, epochs=3, negatives=0.1, listwise=0.0, bins=0)
+    config = replace(CONFIG, steps=40, negatives=0.1)
     p = 1 / (1 + np.exp(-mmoe_logits(train_mmoe(given, config, seed=1), features)))
     assert 0.015 < p.mean() < 0.027
 
@@ -85,13 +85,17 @@ def test_a_view_is_learned_as_a_stage_of_its_own() -> None:
     assert (raw[:, 0] <= raw[:, 3] + 1e-5).all()
 
 
-def test_after_each_epoch_the_network_so_far_is_shown() -> None:
+def test_the_network_so_far_is_shown_at_every_stop_and_at_the_end() -> None:
     seen = []
-    train_mmoe(visible(100), replace(CONFIG, epochs=3), seed=1, after_epoch=lambda n, m: seen.append((n, m.training)))
-    assert seen == [(1, False), (2, False), (3, False)]
+
+    def watch(done: int, model: MMOE) -> None:
+        seen.append((done, model.training))
+
+    train_mmoe(visible(100), replace(CONFIG, steps=5, every=2), seed=1, watch=watch)
+    assert seen == [(2, False), (4, False), (5, False)]
     seen.clear()
-    train_mmoe(visible(100), CONFIG, seed=1, epochs=2, after_epoch=lambda n, m: seen.append((n, m.training)))
-    assert len(seen) == 2
+    train_mmoe(visible(100), CONFIG, seed=1, steps=2, watch=watch)
+    assert seen == [(2, False)]
 
 
 def test_a_feature_that_never_varied_in_training_cannot_blow_up_a_score(model: MMOE) -> None:
@@ -111,7 +115,7 @@ def test_without_examples_there_is_an_untrained_network_in_eval_mode() -> None:
 
 def test_gate_entropy_is_1_for_even_gates_and_0_for_a_single_expert() -> None:
     given = visible(n=50)
-    untrained = train_mmoe(given, RankingConfig(epochs=0, experts=3), seed=1)
+    untrained = train_mmoe(given, RankingConfig(steps=0, experts=3), seed=1)
     with torch.no_grad():
         for gate in untrained.gates:
             gate.weight.zero_()

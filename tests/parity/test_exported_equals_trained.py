@@ -10,9 +10,8 @@ import torch
 
 from offline.histories import load_histories
 from offline.models.two_tower import TwoTower
-from offline.rankers import NAMES, Rankers, load_rankers
-from offline.train_catboost import catboost_scores
-from offline.train_ranking import mmoe_logits
+from offline.ranker_checkpoint import load_rankers
+from offline.rankers import NAMES, Rankers
 from offline.train_retrieval import ItemInputs, item_inputs, item_vectors, new_two_tower
 from offline.trained_encoder import TrainedEncoder
 from offline.weights import load_weights
@@ -64,7 +63,7 @@ def test_query_encoder(tiny: Tiny, tower: TwoTower, size: int) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
-    encoding = rankers.mmoe.encoding
+    encoding = rankers.mmoe
     path = tmp_path / "ranker.onnx"
     rankers.export(name, path, np.zeros((2, len(FEATURES)), np.float32))
     exported = Ranker(path, rankers.tasks(name))
@@ -74,10 +73,9 @@ def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
         features = (encoding.mean.numpy() + encoding.std.numpy() * rng.normal(0, 4, (size, len(FEATURES)))).astype(
             np.float32
         )
-        raw = mmoe_logits(rankers.mmoe, features) if name == "mmoe" else catboost_scores(rankers.catboost, features)
         given = exported.score(features)
         assert given.shape == (size, len(rankers.tasks(name)))
-        np.testing.assert_allclose(given[:, 0], rankers.calibration(name).apply(raw), atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(given[:, 0], rankers.probabilities(name, features), atol=1e-4, rtol=1e-4)
         probabilities = np.delete(given, [i for i, task in enumerate(exported.tasks) if task == "spend"], axis=1)
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
 

@@ -39,7 +39,8 @@ TINY = RunConfig(
         catalog=CatalogConfig(CollaborativeConfig(dim=4, iterations=5, regularization=0.1)),
         ranking=RankingConfig(
             weeks=3,
-            epochs=10,
+            steps=120,
+            every=40,
             batch=4,
             learning_rate=1e-2,
             experts=2,
