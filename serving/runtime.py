@@ -61,10 +61,11 @@ class RetrievalConfig:
     hybrid: dict[str, float]
 
 
-# Chosen on Complete Journey's weeks before 2017-12-24: deeper lists add candidates faster than purchases.
+# From what each source adds on Complete Journey's week of 2017-12-17: repurchase finds a third of what is bought within
+# 150 and goes on finding (0.44 in all), while each of the others adds less than 0.01.
 DEFAULT_RETRIEVAL = RetrievalConfig(
     depth={
-        "repurchase": 150,
+        "repurchase": 250,
         "variants": 30,
         "covisitation": 100,
         "popular": 60,
