@@ -17,6 +17,7 @@ DAYS = 91.0  # how far back occasions count
 FADE_DAYS = 60.0  # and how their weight fades: exp(-age / 60 d)
 OCCASION_DAYS = 7.0  # acts of one customer within the same week make one occasion: basket and sequence in one
 NEIGHBOURS = 60
+LARGEST = 500  # articles: a crawler or a wholesaler, of whom pairs say nothing and cost the square
 PRIOR = 3.0  # occasions: an article seen once has no certain companions
 
 
@@ -39,6 +40,8 @@ def build_neighbours(histories: Histories, items: ItemTable, cut: int) -> Neighb
     np.maximum.at(fade, occasion, np.exp(-age / FADE_DAYS))
     pairs = np.unique(occasion * n + item)
     baskets = sparse.csr_matrix((np.ones(len(pairs), np.float32), (pairs // n, pairs % n)), shape=(len(fade), n))
+    usual = np.diff(baskets.indptr) <= LARGEST
+    baskets, fade = baskets[usual], fade[usual]
     size = np.diff(baskets.indptr)
     weight = fade / np.sqrt(np.maximum(size - 1, 1))
     together = (baskets.T @ sparse.diags(weight.astype(np.float32)) @ baskets).tocsr()

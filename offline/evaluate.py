@@ -111,7 +111,7 @@ def evaluate(
         "sources": candidates.report(facts),
         "candidates": candidates.summary(facts),
         "ablations": board.compare("full", [*without, UNRANKED]),
-        "rankers": {"serving": ranker, "peers": board.compare("full", [peer_name(name) for name in peers or {}])},
+        "rankers": {"serving": ranker, "peers": _peers(board, list(peers or {}))},
         "staleness": _staleness(board, full, histories, facts, (cut, stale), progress),
         "calibration": candidates.calibration(),
         "examples": example_customers(full, asked, facts, cut, masks, seed),
@@ -126,6 +126,12 @@ def evaluate(
         judged=facts.customers,
         board=board,
     )
+
+
+def _peers(board: Scoreboard, peers: list[str]) -> list[dict[str, Any]]:
+    """`full` beside each ranker that does not serve, and the first of these beside the others."""
+    names = [peer_name(name) for name in peers]
+    return [*board.compare("full", names), *(board.compare(names[0], names[1:]) if names else [])]
 
 
 def _variety(shown: Ints, items: ItemTable, share: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -165,6 +171,7 @@ def _cold_articles(
     source can lead to an article that is not popular."""
     bought, rows = facts.of_articles(cold)
     expected = min(K, facts.n_items) / facts.n_items
+    among_new = min(K, int(cold.sum())) / max(int(cold.sum()), 1)
     found = {"articles": int(cold.sum()), "customers": len(bought), "purchases": len(bought.keys)}
     if not len(bought):
         return found
@@ -172,6 +179,7 @@ def _cold_articles(
     past = known[rows]
     return found | {
         "random": round(expected, 6),
+        "random_among_new": round(among_new, 6),
         "contenders": {name: over_random(recall, expected, seed) for name, recall in recalls.items()},
         "known_customers": int(past.sum()),
         "known": {name: over_random(recall[past], expected, seed) for name, recall in recalls.items() if past.any()},

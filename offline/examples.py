@@ -122,7 +122,8 @@ def build_examples(
     seed: int,
 ) -> Examples:
     """Examples of one cut, for the customers who have a past and bought something in the horizon; where the log knows
-    views or carts, customers who only looked follow up to the limit.
+    views or carts, customers who only looked follow up to the limit. A probability learned from them is therefore that
+    of a customer who comes back within the horizon.
 
     Args:
         horizon: microseconds after `cut` in which events count.

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from infra.errors import GateError
 from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples
 from offline.models.two_tower import TwoTower
@@ -36,10 +35,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """`refresh_examples`: how many the tower sees at each cut after the first."""
+    """`refresh_examples`: how many the tower sees at each cut after the first, in one pass, at `refresh_rate`."""
 
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     refresh_examples: int = 100_000
+    refresh_rate: float = 5e-4
     catalog: CatalogConfig = field(default_factory=CatalogConfig)
     ranking: RankingConfig = field(default_factory=RankingConfig)
 
@@ -76,18 +76,16 @@ class Learner:
         cuts = example_cuts(first, shop.cut, self._horizon, config.ranking.weeks)
         inputs = item_inputs(shop.items, shop.content)
         tower = new_two_tower(inputs, config.retrieval, self._seed)
-        refresh = replace(config.retrieval, examples=config.refresh_examples, epochs=1, learning_rate=5e-4)
+        refresh = config.retrieval
+        if not is_short(first, shop.cut, self._horizon, config.ranking.weeks):
+            # The first cut of a short log has next to nothing before it, so there every cut is trained in full.
+            refresh = replace(refresh, examples=config.refresh_examples, epochs=1, learning_rate=config.refresh_rate)
         parts = []
         with step("examples", config.ranking.customers * len(cuts)) as progress:
             for n, cut in enumerate(cuts):
                 self._tower(tower, cut, refresh if n else config.retrieval, n)
                 parts.append(self._week(tower, cut, n, progress))
         examples = Examples.join(parts)
-        if not examples.label("purchase").any():
-            raise GateError(
-                "no customer with a history bought a candidate in the weeks before the cut: there is nothing to rank "
-                "by; give more history"
-            )
         rankers = self._rankers(examples)
         self._tower(tower, shop.cut, refresh, len(cuts))
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
@@ -143,7 +141,7 @@ class Learner:
         rankers = load_rankers(self._directory)
         if rankers is None:
             config = self._config.ranking
-            rankers = self.timed("ranker", lambda: train_rankers(examples, config, seed=self._seed))
+            rankers = self.timed("ranker", lambda: train_rankers(examples, config, self._horizon, seed=self._seed))
             save_rankers(rankers, self._directory)
         return rankers
 
@@ -161,6 +159,11 @@ def example_cuts(first: int, cut: int, horizon: int, weeks: int) -> list[int]:
     windows teach more than one.
     """
     day = int(MICROS_A_DAY)
-    stride = horizon if cut - first >= (weeks + 1) * horizon else min(day, horizon)
+    stride = min(day, horizon) if is_short(first, cut, horizon, weeks) else horizon
     cuts = [cut - horizon - n * stride for n in range(weeks)]
     return [c for c in reversed(cuts) if c > first] or [cut - horizon]
+
+
+def is_short(first: int, cut: int, horizon: int, weeks: int) -> bool:
+    """Whether a log from `first` has no room for so many horizons and one of history before them."""
+    return cut - first < (weeks + 1) * horizon

@@ -108,7 +108,7 @@ class Rankers:
         }
 
 
-def train_rankers(examples: Examples, config: RankingConfig, *, seed: int) -> Rankers:
+def train_rankers(examples: Examples, config: RankingConfig, horizon: int, *, seed: int) -> Rankers:
     """Judge both on what is held out, calibrate them there, and train both again on everything.
 
     Raises:
@@ -119,7 +119,7 @@ def train_rankers(examples: Examples, config: RankingConfig, *, seed: int) -> Ra
         raise GateError(
             "no candidate was bought in any ranking example: there is nothing to rank by; give more history"
         )
-    parts = hold_out(examples)
+    parts = hold_out(examples, horizon)
     judgements = {} if parts is None else _judge(*parts, config, seed)
     lengths = {name: found.length for name, found in judgements.items()}
     return Rankers(
@@ -136,15 +136,20 @@ def better(judgements: dict[str, Judgement]) -> str:
     return max(judged, key=lambda name: judgements[name].map12, default=MMOE_NAME)
 
 
-def hold_out(examples: Examples) -> tuple[Examples, Examples] | None:
-    """(to train on, to judge on): the last week is judged on; where that leaves one side without a purchase, every
-    fifth customer; where that does too, None."""
+def hold_out(examples: Examples, horizon: int) -> tuple[Examples, Examples] | None:
+    """(to train on, to judge on): judged on the last cut, trained on those whose labels end before it begins. Where
+    that leaves one side without a purchase, every fifth customer of the last cut is judged on, and the others train;
+    where that does too, None.
+
+    Args:
+        horizon: microseconds after its cut in which an example's label lies.
+    """
     bought = examples.label("purchase") > 0
     last = examples.cut == examples.cut.max()
     fifth = examples.group % 5 == 4
-    for held in (last, fifth):
-        if bought[held].any() and bought[~held].any():
-            return examples.rows(~held), examples.rows(held)
+    for fit, held in ((examples.cut + horizon <= examples.cut.max(), last), (last & ~fifth, last & fifth)):
+        if bought[held].any() and bought[fit].any():
+            return examples.rows(fit), examples.rows(held)
     return None
 
 

@@ -19,12 +19,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """hits: how many of each customer's purchases each source found, float64[n, S]; without: the union of all other
+    """Of the customers with a past, whom alone the ranker serves: rows int64[n] in the truth · hits: how many of each customer's purchases each source found, float64[n, S]; without: the union of all other
     sources, float64[n, S]; only: float64[n, S] found by that source alone; union: float64[n] ·
     found: float64[n, S] candidates by source · size: float64[n] candidates in all ·
     probability: float32[.] the ranker's word on every candidate · happened: bool[.] whether it was bought."""
 
     sources: tuple[str, ...]
+    rows: npt.NDArray[np.int64]
     hits: Floats
     without: Floats
     only: Floats
@@ -38,7 +39,9 @@ class Candidates:
         """A row a source. recall: mean over customers of the share of purchases that it finds at its depth ·
         lift: recall of the union less that of the union without it · only_share: of all purchases found, the part
         that no other source finds."""
-        relevant = truth.relevant
+        if not len(self.rows):
+            return []
+        relevant = truth.relevant[self.rows]
         recall_of_union = float((self.union / relevant).mean())
         total = max(self.union.sum(), 1.0)
         rows = []
@@ -59,12 +62,14 @@ class Candidates:
     def summary(self, truth: Truth) -> dict[str, float]:
         """Recall of all sources together, and how many candidates a customer has."""
         return {
-            "recall": round(float((self.union / truth.relevant).mean()), 5),
-            "candidates": round(float(self.size.mean()), 1),
+            "recall": round(float((self.union / truth.relevant[self.rows]).mean()), 5) if len(self.rows) else 0.0,
+            "candidates": round(float(self.size.mean()), 1) if len(self.rows) else 0.0,
         }
 
     def calibration(self) -> dict[str, Any]:
         """How true the ranker's purchase probabilities are over all candidates."""
+        if not len(self.probability):
+            return {}
         return reliability(self.probability.astype(np.float64), self.happened.astype(np.float64))
 
 
@@ -106,6 +111,10 @@ def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step
     for requests, stored in asked.requests("full", K):
         for query, found in full.pipeline.candidates(requests, stored):
             sources = found.sources
+            if query.cold:
+                # Whom the popular list answers, the ranker never sees.
+                lot += 1
+                continue
             scores = ranker.score(catalog.features.build(query, found))[:, 0]
             for row in members[lot].tolist():
                 bought = truth.bought(row, found.item_idx)
@@ -117,14 +126,16 @@ def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step
             lot += 1
         progress.advance(len(requests), "candidates")
     back = np.argsort(at)
+    shape = (-1, len(sources))
     return Candidates(
         sources,
-        hits=np.stack(rows.hits)[back],
-        without=np.stack(rows.without)[back],
-        only=np.stack(rows.only)[back],
+        rows=np.array(at, np.int64)[back],
+        hits=np.array(rows.hits).reshape(shape)[back],
+        without=np.array(rows.without).reshape(shape)[back],
+        only=np.array(rows.only).reshape(shape)[back],
         union=np.array(rows.union)[back],
-        found=np.stack(rows.found)[back],
+        found=np.array(rows.found).reshape(shape)[back],
         size=np.array(size, np.float64)[back],
-        probability=np.concatenate(probability),
-        happened=np.concatenate(happened),
+        probability=np.concatenate(probability) if probability else np.empty(0, np.float32),
+        happened=np.concatenate(happened) if happened else np.empty(0, np.bool_),
     )

@@ -197,39 +197,42 @@ class FeatureBuilder:
         past = {name: codes[history.item_idx] for name, codes in self._groups.items()}
         mine = {name: codes[rows] for name, codes in self._groups.items()}
 
+        # Group 0 is "missing", which is nothing that two articles have in common.
         def counted(name: str, weights: Doubles) -> Doubles:
-            return _sums(past[name], weights, self._sizes[name])[mine[name]]
+            return np.where(mine[name] > 0, _sums(past[name], weights, self._sizes[name])[mine[name]], 0.0)
 
         def last(name: str) -> Doubles:
             ages = np.full(self._sizes[name], NEVER)
             np.minimum.at(ages, past[name], history.ages)
-            return ages[mine[name]]
+            return np.where(mine[name] > 0, ages[mine[name]], NEVER)
 
         at = _Lookup(history.items, rows)
         count, once = at(history.count, 0.0), np.ones(len(history))
         subcategories = counted("subcategory", once)
         rhythm = trips.rhythm(past["subcategory"], self._sizes["subcategory"])
         sub = mine["subcategory"]
-        sub_interval = interval(rhythm.oldest[sub], rhythm.newest[sub], rhythm.trips[sub])
+        sub_trips = np.where(sub > 0, rhythm.trips[sub], 0.0)
+        sub_since = np.where(sub > 0, rhythm.newest[sub], NEVER)
+        sub_interval = interval(rhythm.oldest[sub], sub_since, sub_trips)
         # Variants of the article, not the article itself; without a product code there are none.
-        coded = mine["product"] > 0
-        other = np.where(coded, counted("product", once) - count, 0.0)
+        other = np.where(mine["product"] > 0, counted("product", once) - count, 0.0)
         priced = history.prices[~np.isnan(history.prices)]
-        habit = float(np.log1p(np.maximum(priced, 0)).mean()) if len(priced) else 0.0
+        price = self._log_price[rows]
+        habit = float(np.log1p(np.maximum(priced, 0)).mean()) if len(priced) else np.nan
         return np.stack(
             [
                 np.log1p(subcategories),
                 counted("subcategory", np.exp(-history.ages / 60)),
                 np.log1p(last("subcategory")),
                 count / np.maximum(subcategories, 1),
-                rhythm.trips[sub] / max(len(trips), 1),
-                due(rhythm.newest[sub], sub_interval),
+                sub_trips / max(len(trips), 1),
+                due(sub_since, sub_interval),
                 counted("category", once) / total,
                 np.log1p(last("category")),
                 counted("brand", once) / total,
                 np.log1p(other),
-                np.log1p(np.where(coded, last("product"), NEVER)),
-                self._log_price[rows] - habit,
+                np.log1p(last("product")),
+                np.nan_to_num(np.where(price > 0, price - habit, 0.0), nan=0.0),
             ]
         )
 

@@ -24,8 +24,7 @@ class History:
 
     Purchases: item_idx int64[n] · ages float64[n] days before as_of · prices float32[n] per piece, nan where unknown.
     By article: items int64[m] ascending; first/last age in days, count, decayed count (exp(-age/60 d)).
-    All acts, purchases among them: acts int64[a] item_idx · act_ages float64[a] · act_types uint8[a] ·
-    interest float64[a] weight of the act's type.
+    All acts, purchases among them: acts int64[a] item_idx · act_ages float64[a] · act_types uint8[a].
     """
 
     as_of: int

@@ -14,7 +14,7 @@ from streams.encoder import onnx_session
 
 class Ranker:
     """Any graph `features` float32[C, F] -> `scores` float32[C, T]: the bundle says which tasks its columns are.
-    Column 0, the probability of a purchase within the horizon, ranks.
+    Column 0 ranks: the probability of a purchase within the horizon, by a customer who buys anything in it.
 
     Raises:
         BundleError: the graph takes other features, or gives another number of scores than there are tasks.

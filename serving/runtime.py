@@ -220,4 +220,9 @@ def _retrieval_config(bundle: Bundle) -> RetrievalConfig:
                 f"bundle {bundle.bundle_id}: retrieval.json gives a {name} for {', '.join(given)}; "
                 f"it must name {', '.join(wanted)}"
             )
+    if min(config.depth.values()) < 1 or min(config.hybrid.values()) < 0:
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: retrieval.json gives depths {config.depth} and weights {config.hybrid}; "
+            f"depths are at least 1, weights not negative"
+        )
     return config

@@ -32,13 +32,15 @@ Floats = npt.NDArray[np.float64]
 def debut_rates(items: ItemTable, histories: Histories, cut: int) -> npt.NDArray[np.float32]:
     """Relative chance of a first purchase soon after `cut` (microseconds), float32[n].
 
-    Above 0 for every article without a purchase before the cut, 0 for all others. It is the product of two debut rates
+    Above 0 for every article without a purchase before the cut, 0 for all others, and for those of which nothing but
+    the id is known: where the catalogue is only what the log names, such an article would be known for being bought
+    later. It is the product of two debut rates
     over the catalogue's own: that of the neighbours in the order of listing and that of the same kind. A debut rate is
     the share of articles first bought within the window among all that had not been bought before it. The window is
     WINDOW_DAYS, or two thirds of a log that is shorter.
     """
     age = first_sale_age(items, histories, cut)
-    never = np.isnan(age)
+    never = np.isnan(age) & _described(items)
     span = float(np.nanmax(age)) if not never.all() else 0.0
     # nan, which is no sale at all, is not <= anything.
     debut = (age <= min(WINDOW_DAYS, span * 2 / 3)).astype(np.float64)
@@ -50,6 +52,11 @@ def debut_rates(items: ItemTable, histories: Histories, cut: int) -> npt.NDArray
     for gather in (_by_listing(items.article_ids), _by_kind(items)):
         rates *= (gather(debut) / base + PRIOR) / (gather(at_risk) + PRIOR)
     return rates.astype(np.float32)
+
+
+def _described(items: ItemTable) -> npt.NDArray[np.bool_]:
+    codes = np.stack([*items.codes.values(), items.products])
+    return (codes >= 0).any(axis=0) | np.array([bool(title) for title in items.titles], np.bool_)
 
 
 def first_sale_age(items: ItemTable, histories: Histories, cut: int) -> Floats:

@@ -29,7 +29,7 @@ class Hybrid:
             return NOTHING
         total = np.zeros(len(rows), np.float32)
         for (part, weight), (items, _) in zip(self._parts, lists, strict=True):
-            # A part that knows nothing of the customer has no say.
+            # A part that found nothing has no say.
             if len(items):
                 total += weight * _to_unit(part.score(query, rows))
         return best(rows, total, k)

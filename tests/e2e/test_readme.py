@@ -53,5 +53,5 @@ def test_the_table_shows_the_strategies() -> None:
 
 def test_files_named_exist() -> None:
     named = {*re.findall(r"`([\w/.-]+\.(?:toml|yml|md))`", README), *re.findall(r"\]\((\w+\.md)\)", README)}
-    assert named == {"infra/modiste.example.toml", "CHANGELOG.md"}
+    assert named == {"infra/modiste.example.toml", "offline/sources/mapping.example.toml", "CHANGELOG.md"}
     assert all((ROOT / name).is_file() for name in named)
