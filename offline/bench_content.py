@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-FOLDER = click.Path(exists=True, path_type=Path)
+FOLDER = click.Path(path_type=Path)
 
 
 @click.command()

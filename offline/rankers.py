@@ -137,17 +137,20 @@ def better(judgements: dict[str, Judgement]) -> str:
 
 
 def hold_out(examples: Examples, horizon: int) -> tuple[Examples, Examples] | None:
-    """(to train on, to judge on): judged on the last cut, trained on those whose labels end before it begins. Where
-    that leaves one side without a purchase, every fifth customer of the last cut is judged on, and the others train;
-    where that does too, None.
+    """(to train on, to judge on): judged on the last cut with a purchase, trained on those whose labels end before it
+    begins. Where that leaves nothing bought to train on, every fifth customer of the last cut is judged on, and the
+    others train; where that leaves one side without a purchase too, None.
 
     Args:
         horizon: microseconds after its cut in which an example's label lies.
     """
     bought = examples.label("purchase") > 0
-    last = examples.cut == examples.cut.max()
+    if not bought.any():
+        return None
+    newest = examples.cut[bought].max()
+    last = examples.cut == newest
     fifth = examples.group % 5 == 4
-    for fit, held in ((examples.cut + horizon <= examples.cut.max(), last), (last & ~fifth, last & fifth)):
+    for fit, held in ((examples.cut + horizon <= newest, last), (last & ~fifth, last & fifth)):
         if bought[held].any() and bought[fit].any():
             return examples.rows(fit), examples.rows(held)
     return None

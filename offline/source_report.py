@@ -19,10 +19,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Of the customers with a past, whom alone the ranker serves: rows int64[n] in the truth · hits: how many of each customer's purchases each source found, float64[n, S]; without: the union of all other
-    sources, float64[n, S]; only: float64[n, S] found by that source alone; union: float64[n] ·
-    found: float64[n, S] candidates by source · size: float64[n] candidates in all ·
-    probability: float32[.] the ranker's word on every candidate · happened: bool[.] whether it was bought."""
+    """Of the customers with a past, whom alone the ranker serves.
+
+    rows: int64[n] of the truth · hits: float64[n, S] how many of a customer's purchases each source found ·
+    without: float64[n, S] the union of all other sources · only: float64[n, S] found by that source alone ·
+    union: float64[n] · found: float64[n, S] candidates by source · size: float64[n] candidates in all ·
+    probability: float32[.] the ranker's word on every candidate · happened: bool[.] whether it was bought.
+    """
 
     sources: tuple[str, ...]
     rows: npt.NDArray[np.int64]

@@ -82,6 +82,12 @@ def test_weeks_of_different_customers_are_different_occasions() -> None:
     assert len(found.items) == 0
 
 
+def test_who_takes_everything_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    crawler = [viewed(3, "crawler", article) for article in ARTICLES]
+    monkeypatch.setattr("offline.build_covisitation.LARGEST", 3)
+    assert by_name(count(LOG + crawler)) == by_name(count(LOG))
+
+
 def test_the_future_changes_nothing() -> None:
     plain, planted = count(LOG), count(FUTURE + LOG)
     for name in ("start", "items", "weights"):

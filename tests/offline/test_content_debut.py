@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,3 +77,12 @@ def test_only_never_sold_articles_have_a_rate_and_the_future_changes_nothing(
     sold = np.isin(["0", "1", "2", "3"], [article for _, _, article in past])
     assert ((rates > 0) == ~sold).all()
     assert np.array_equal(rates, debut_rates(FOUR, histories_of([*before, *after]), CUT_US))
+
+
+def test_an_id_alone_has_no_chance() -> None:
+    """Where the catalogue is what the log names, an article without a word to it is known for being bought later."""
+    blank = replace(
+        FOUR, titles=["", *FOUR.titles[1:]], codes={name: codes * 0 - 1 for name, codes in FOUR.codes.items()}
+    )
+    rates = debut_rates(blank, histories_of([]), CUT_US)
+    assert rates.tolist() == [0, 1, 1, 1]

@@ -30,6 +30,7 @@ from offline.train_catboost import CatBoostConfig, catboost_scores
 from offline.train_ranking import RankingConfig, mmoe_logits
 from streams.encoder import onnx_session
 
+WEEK = 7  # horizon, in the unit of `cut`
 CONFIG = RankingConfig(
     steps=120,
     every=40,
@@ -54,7 +55,7 @@ def shop(weeks: int = 3, customers: int = 20, seed: int = 1) -> Examples:
 
 @pytest.fixture(scope="module")
 def rankers() -> Rankers:
-    return train_rankers(shop(), CONFIG, seed=1)
+    return train_rankers(shop(), CONFIG, WEEK, seed=1)
 
 
 def test_both_learn_that_bought_before_decides(rankers: Rankers) -> None:
@@ -107,7 +108,7 @@ def test_a_loss_that_cannot_be_exported_is_refused(loss: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_scores(rankers: Rankers) -> None:
-    again, rows = train_rankers(shop(), CONFIG, seed=1), shop(seed=2).features
+    again, rows = train_rankers(shop(), CONFIG, WEEK, seed=1), shop(seed=2).features
     assert np.array_equal(mmoe_logits(again.mmoe, rows), mmoe_logits(rankers.mmoe, rows))
     assert np.array_equal(catboost_scores(again.catboost, rows), catboost_scores(rankers.catboost, rows))
     without_seconds = [
@@ -142,9 +143,9 @@ def test_a_single_stump_loses_against_a_network_and_an_unlearned_network_against
     bought = (features.sum(axis=1) + 0.2 * rng.normal(size=len(given)) > 2).astype(np.float32)
     given = replace(given, features=features, labels=np.stack([bought, bought, bought], axis=1))
     stump = replace(CONFIG, catboost=replace(CONFIG.catboost, depth=1, rounds=1, every=1))
-    found = train_rankers(given, stump, seed=1).judgements
+    found = train_rankers(given, stump, WEEK, seed=1).judgements
     assert found["mmoe"].map12 > found["catboost"].map12 + 0.05
-    unlearned = train_rankers(given, replace(CONFIG, steps=10, learning_rate=1e-9), seed=1)
+    unlearned = train_rankers(given, replace(CONFIG, steps=10, learning_rate=1e-9), WEEK, seed=1)
     assert unlearned.judgements["catboost"].map12 > unlearned.judgements["mmoe"].map12 + 0.05
     assert unlearned.serving != "mmoe"
     assert unlearned.report()["serving"] == unlearned.serving == better(unlearned.judgements)
@@ -152,27 +153,37 @@ def test_a_single_stump_loses_against_a_network_and_an_unlearned_network_against
 
 def test_the_last_week_is_held_out_else_customers_else_nothing() -> None:
     given = shop(weeks=3)
-    parts = hold_out(given)
+    parts = hold_out(given, WEEK)
     assert parts is not None
     assert set(parts[0].cut.tolist()) == {0, 7}
     assert set(parts[1].cut.tolist()) == {14}
     quiet = given.labels.copy()
     quiet[given.cut == 14] = 0
-    for other in (shop(weeks=1), replace(given, labels=quiet)):
-        parts = hold_out(other)
-        assert parts is not None
-        assert set((parts[1].group % 5).tolist()) == {4}
-        assert not set(parts[0].group.tolist()) & set(parts[1].group.tolist())
+    parts = hold_out(replace(given, labels=quiet), WEEK)
+    assert parts is not None
+    assert (set(parts[0].cut.tolist()), set(parts[1].cut.tolist())) == ({0}, {7})
+    parts = hold_out(shop(weeks=1), WEEK)
+    assert parts is not None
+    assert set((parts[1].group % 5).tolist()) == {4}
+    assert not set(parts[0].group.tolist()) & set(parts[1].group.tolist())
     lonely = np.zeros_like(given.labels)
     lonely[3] = 1
-    assert hold_out(replace(given, labels=lonely)) is None
+    assert hold_out(replace(given, labels=lonely), WEEK) is None
+
+
+def test_a_label_of_the_held_out_days_teaches_nobody_before() -> None:
+    given = shop(weeks=4)
+    daily = replace(given, cut=given.cut // 7)  # cuts of days 0 to 3, each labelled by the two days after it
+    parts = hold_out(daily, horizon=2)
+    assert parts is not None
+    assert (set(parts[0].cut.tolist()), set(parts[1].cut.tolist())) == ({0, 1}, {3})
 
 
 def test_without_a_week_to_judge_on_the_network_serves_uncalibrated(tmp_path: Path) -> None:
     given = shop(weeks=1, customers=4)
     labels = np.zeros_like(given.labels)
     labels[:2] = 1
-    found = train_rankers(replace(given, labels=labels), CONFIG, seed=1)
+    found = train_rankers(replace(given, labels=labels), CONFIG, WEEK, seed=1)
     assert (found.serving, found.judgements) == ("mmoe", {})
     assert found.calibration("mmoe") == Calibration()
     assert found.report() == {"serving": "mmoe", "validation": {}}
@@ -181,7 +192,7 @@ def test_without_a_week_to_judge_on_the_network_serves_uncalibrated(tmp_path: Pa
 def test_nothing_bought_is_refused() -> None:
     given = shop(weeks=2)
     with pytest.raises(GateError, match="no candidate was bought in any ranking example"):
-        train_rankers(replace(given, labels=np.zeros_like(given.labels)), CONFIG, seed=1)
+        train_rankers(replace(given, labels=np.zeros_like(given.labels)), CONFIG, WEEK, seed=1)
 
 
 def test_a_checkpoint_comes_back_whole_or_not_at_all(rankers: Rankers, tmp_path: Path) -> None:

@@ -210,6 +210,15 @@ def test_purchases_in_the_same_group() -> None:
     assert found["hat"]["category_share"] == found["hat"]["brand_share"] == 0
 
 
+def test_what_is_missing_is_nothing_in_common() -> None:
+    # The hat has no brand, the apple no price, and nobody paid a known price for anything.
+    found = features(query(state(event(90, "hat", price=None))), "hat", "apple", "bread")
+    assert found["hat"]["bought"] == 1
+    assert found["hat"]["brand_share"] == 0
+    assert [found[article]["price_to_habit"] for article in ("hat", "apple", "bread")] == [0, 0, 0]
+    assert features(query(state(*PAST)), "apple")["apple"]["price_to_habit"] == 0
+
+
 def test_articles_without_a_product_code_are_no_variants_of_each_other() -> None:
     found = features(query(state(event(90, "milk"), event(90, "cheese"))), "apple", "milk")
     assert [found[a]["product_count"] for a in ("apple", "milk")] == [0, 0]

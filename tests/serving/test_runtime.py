@@ -121,6 +121,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
             rf"retrieval.json gives a depth for {', '.join(SOURCES[1:])}; it must name {', '.join(SOURCES)}",
         ),
         (rewrite_retrieval(hybrid={"popular": 1.0}), r"gives a hybrid for popular; it must name content, collab, two"),
+        (rewrite_retrieval(depth=dict.fromkeys(SOURCES, 0)), "depths are at least 1, weights not negative"),
         (
             lambda copy: (copy / "retrieval.json").write_text('{"depth": 5}'),
             "retrieval.json gives no depths and weights",
@@ -139,6 +140,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
         "neighbours",
         "depth",
         "hybrid",
+        "no depth",
         "no weights",
     ],
 )
