@@ -41,7 +41,7 @@ def debut_rates(items: ItemTable, histories: Histories, cut: int) -> npt.NDArray
     """
     age = first_sale_age(items, histories, cut)
     never = np.isnan(age) & _described(items)
-    span = float(np.nanmax(age)) if not never.all() else 0.0
+    span = float(np.nanmax(age)) if not np.isnan(age).all() else 0.0
     # nan, which is no sale at all, is not <= anything.
     debut = (age <= min(WINDOW_DAYS, span * 2 / 3)).astype(np.float64)
     at_risk = np.where(never, 1.0, debut)
