@@ -82,7 +82,9 @@ def test_only_never_sold_articles_have_a_rate_and_the_future_changes_nothing(
 def test_an_id_alone_has_no_chance() -> None:
     """Where the catalogue is what the log names, an article without a word to it is known for being bought later."""
     blank = replace(
-        FOUR, titles=["", *FOUR.titles[1:]], codes={name: codes * 0 - 1 for name, codes in FOUR.codes.items()}
+        FOUR,
+        titles=["", "a bun", "a kite", "a cask"],
+        codes={name: codes * 0 - 1 for name, codes in FOUR.codes.items()},
     )
     rates = debut_rates(blank, histories_of([]), CUT_US)
     assert rates.tolist() == [0, 1, 1, 1]
