@@ -36,7 +36,7 @@ def build_neighbours(histories: Histories, items: ItemTable, cut: int) -> Neighb
     item, age, customer = column[use], age[use], histories.customer_rows[use]
     weeks = int(DAYS // OCCASION_DAYS) + 1
     _, occasion = np.unique(customer * weeks + (age // OCCASION_DAYS).astype(np.int64), return_inverse=True)
-    fade = np.zeros(occasion.max() + 1)
+    fade = np.zeros(int(np.max(occasion)) + 1)
     np.maximum.at(fade, occasion, np.exp(-age / FADE_DAYS))
     pairs = np.unique(occasion * n + item)
     baskets = sparse.csr_matrix((np.ones(len(pairs), np.float32), (pairs // n, pairs % n)), shape=(len(fade), n))

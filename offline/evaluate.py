@@ -88,7 +88,7 @@ def evaluate(
     asked = ask(runtime, histories, facts.customers, cut)
     everyone = contenders(runtime, cut, peers or {}, ablations=ablations)
     full = everyone[0]
-    stale = [days for days in STALE_DAYS if len(histories) and histories.occurred_at.min() < cut - days * DAY]
+    stale = [days for days in STALE_DAYS if len(histories) and int(np.min(histories.occurred_at)) < cut - days * DAY]
     progress.expect(len(asked.first) * (len(everyone) + 1) + len(facts) * len(stale))
     lists = {c.name: rows for c in everyone if (rows := shown(c, asked, progress)) is not None}
     candidates = judge_candidates(full, asked, facts, progress)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples
 from offline.models.two_tower import TwoTower
@@ -72,7 +74,7 @@ class Learner:
             GateError: nobody bought a candidate in any of the training weeks, or an export differs.
         """
         shop, config = self._shop, self._config
-        first = int(shop.histories.occurred_at.min(initial=shop.cut))
+        first = int(np.min(shop.histories.occurred_at, initial=shop.cut))
         cuts = example_cuts(first, shop.cut, self._horizon, config.ranking.weeks)
         inputs = item_inputs(shop.items, shop.content)
         tower = new_two_tower(inputs, config.retrieval, self._seed)

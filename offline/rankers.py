@@ -147,7 +147,7 @@ def hold_out(examples: Examples, horizon: int) -> tuple[Examples, Examples] | No
     bought = examples.label("purchase") > 0
     if not bought.any():
         return None
-    newest = examples.cut[bought].max()
+    newest = int(np.max(examples.cut[bought]))
     last = examples.cut == newest
     fifth = examples.group % 5 == 4
     for fit, held in ((examples.cut + horizon <= newest, last), (last & ~fifth, last & fifth)):

@@ -41,7 +41,7 @@ def reliability(probability: Floats, happened: Floats, bins: int = BINS) -> dict
     return {
         "predictions": len(probability),
         "base_rate": round(base, 6),
-        "ece": round(float((np.abs(predicted - observed) * size).sum() / size.sum()), 6),
+        "ece": round(float(np.average(np.abs(predicted - observed), weights=size)), 6),
         "log_loss": round(log_loss(probability, happened), 6),
         "log_loss_of_base_rate": round(log_loss(np.full(len(happened), base), happened), 6),
         "bins": [

@@ -123,7 +123,7 @@ def batches(
     tile = (asked.first - 1 - start) // stride
     _, window = np.unique(np.stack([start, tile]), axis=1, return_inverse=True)
     window = window.reshape(-1)
-    n = int(window.max()) + 1
+    n = int(np.max(window)) + 1
     size = np.zeros(n, np.int64)
     np.maximum.at(size, window, np.minimum(asked.first - start, length))
     order = np.lexsort((rng.random(n), size))
@@ -142,12 +142,12 @@ def assemble(data: Sequences, asked: Questions, length: int, stride: int) -> Bat
     keys = np.stack([start, (asked.first - 1 - start) // stride])
     _, window = np.unique(keys, axis=1, return_inverse=True)
     window = window.reshape(-1)
-    n = int(window.max()) + 1
+    n = int(np.max(window)) + 1
     end, begin = np.zeros(n, np.int64), np.zeros(n, np.int64)
     np.maximum.at(end, window, asked.first)
     begin[window] = start
     begin = np.maximum(begin, end - length)
-    width = int((end - begin).max())
+    width = int(np.max(end - begin))
     rows = end[:, None] - np.arange(width, 0, -1)
     valid = rows >= begin[:, None]
     rows = np.maximum(rows, 0)

@@ -118,7 +118,7 @@ class FeatureBuilder:
         self._log_price = np.log1p(np.nan_to_num(items.prices, nan=0.0)).astype(np.float64)
         self._groups = {name: items.codes[name].astype(np.int64) + 1 for name in ("subcategory", "category", "brand")}
         self._groups["product"] = items.products + 1
-        self._sizes = {name: int(codes.max(initial=0)) + 1 for name, codes in self._groups.items()}
+        self._sizes = {name: int(np.max(codes, initial=0)) + 1 for name, codes in self._groups.items()}
         self._item = _item_columns(items, statistics)
         self._interval = np.nan_to_num(statistics.interval, nan=NEVER).astype(np.float64)
 

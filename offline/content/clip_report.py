@@ -29,7 +29,7 @@ Labels = Sequence[str] | npt.NDArray[np.int64]
 def pixel_vectors(files: Sequence[bytes], mean: Floats | None = None) -> tuple[Floats, Floats]:
     """Unit rows float32[n, 1152] of the pictures' colours less `mean` (by default their own), and that mean."""
     flat = read_pixels(files, PIXELS_HIGH, PIXELS_WIDE).reshape(len(files), -1).astype(np.float32) / 255
-    middle = flat.mean(axis=0) if mean is None else mean
+    middle = np.asarray(flat.mean(axis=0), np.float32) if mean is None else mean
     return unit_rows(flat - middle), middle
 
 
@@ -73,7 +73,7 @@ def garment_report(encoder: Encoder, test: Garments) -> dict[str, Any]:
         "photos": len(test.files),
         f"same class, precision@{K}": compare({"clip photo": photo, "pixels": pixels}, test.labels),
         "class by caption, accuracy": round(float(right.mean()), 4),
-        "most frequent class": round(float(np.bincount(test.labels).max() / len(test.labels)), 4),
+        "most frequent class": round(float(np.max(np.bincount(test.labels)) / len(test.labels)), 4),
     }
 
 
@@ -81,7 +81,7 @@ def recall_of_own(queries: Floats, answers: Floats, texts: Sequence[str]) -> dic
     """Share of queries whose own answer is among the first k. Articles of one text count as one: the best of them."""
     numbers = np.unique(np.asarray(texts, object), return_inverse=True)[1].ravel()
     scores = queries @ answers.T
-    best = np.full((len(queries), numbers.max() + 1), -np.inf, np.float32)
+    best = np.full((len(queries), int(np.max(numbers)) + 1), -np.inf, np.float32)
     np.maximum.at(best.T, numbers, scores.T)
     own = best[np.arange(len(queries)), numbers]
     rank = (best > own[:, None]).sum(axis=1)

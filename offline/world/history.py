@@ -31,7 +31,7 @@ class Histories:
         who, articles = who[order], articles[order]
         first = np.flatnonzero(np.diff(who, prepend=-1))
         number = np.arange(len(who)) - np.repeat(first, np.diff(first, append=len(who)))
-        for turn in range(int(number.max()) + 1 if len(number) else 0):
+        for turn in range(int(np.max(number)) + 1 if len(number) else 0):
             now = number == turn
             rows, place = who[now], self._next[who[now]]
             self.articles[rows, place] = articles[now]

@@ -36,5 +36,5 @@ class Hybrid:
 
 
 def _to_unit(scores: Floats) -> Floats:
-    low, high = float(scores.min()), float(scores.max())
+    low, high = float(np.min(scores)), float(np.max(scores))
     return np.asarray((scores - low) / max(high - low, 1e-12), np.float32)

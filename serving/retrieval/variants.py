@@ -48,5 +48,5 @@ def members(products: Ints) -> tuple[Ints, Ints]:
     """Articles grouped by product: (rows int64[named articles], start int64[products + 1])."""
     named = np.flatnonzero(products >= 0)
     rows = named[np.argsort(products[named], kind="stable")]
-    n = int(products.max(initial=-1)) + 1
+    n = int(np.max(products, initial=-1)) + 1
     return rows, np.searchsorted(products[rows], np.arange(n + 1))
