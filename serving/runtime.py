@@ -168,7 +168,10 @@ def load_runtime(bundle: Bundle) -> Runtime:
     missing = [name for name in FILES if name not in bundle.manifest.files]
     if missing:
         raise BundleError(f"bundle {bundle.bundle_id} lacks {', '.join(missing)}; it must have {', '.join(FILES)}")
-    spec = json.loads(bundle.file("features.json").read_text())
+    try:
+        spec = json.loads(bundle.file("features.json").read_bytes())
+    except ValueError as error:
+        raise BundleError(f"bundle {bundle.bundle_id}: features.json is no JSON: {error}") from error
     if spec.get("hash") != feature_hash() or tuple(spec.get("sources", ())) != SOURCES:
         raise BundleError(
             f"bundle {bundle.bundle_id} was trained on features {spec.get('hash')} from sources {spec.get('sources')}; "

@@ -108,6 +108,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
     [
         (rewrite_features(hash="0123"), rf"trained on features 0123 from .* this code builds {feature_hash()}"),
         (rewrite_features(sources=["popular"]), r"from sources \['popular'\]; this code builds .*'content'\]"),
+        (lambda copy: (copy / "features.json").write_text("{"), "features.json is no JSON"),
         (drop_an_item, "12"),
         (shorten_vectors, r"item_vectors.npy has shape \(11, 16\), items.parquet 13 rows"),
         (index_of_half_the_dimensions, "index.faiss holds vectors of 8 dimensions, item_vectors.npy of 16"),
@@ -130,6 +131,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
     ids=[
         "features",
         "sources",
+        "no json",
         "items",
         "vectors",
         "dimensions",
