@@ -75,6 +75,8 @@ def encode_texts(texts: list[str], encoder: Encoder, cache: Path) -> npt.NDArray
     """float32[n, dim]: unit rows, zero rows for empty texts. Equal texts are encoded once."""
     out = np.zeros((len(texts), encoder.dim), np.float32)
     rows = [row for row, text in enumerate(texts) if text]
+    if not rows:
+        return out
     store = VectorCache(cache, f"{encoder.name}-text", encoder.revision, encoder.dim)
     with step(f"texts ({encoder.name})", len(rows)) as progress:
         out[rows] = store.vectors(
