@@ -88,7 +88,7 @@ def _opened(source: str, path: Path | None, until: str | None) -> tuple[Any, Any
 
     log = import_data(source, path, log_directory(load_settings().data_dir, source))
     window = choose_window(log.span, parse_day(until) if until else None)
-    return product_data(log, window.cut, window.horizon), PRESETS["standard"].learn.retrieval
+    return product_data(log, window.cut, window.horizon), PRESETS["standard"].learn.tower
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -14,10 +14,10 @@ from offline import bench_next_item, bench_product
 from offline.bench_next_item import NextItemData
 from offline.bench_product import ProductData
 from offline.models.two_tower import TwoTower
-from offline.train_retrieval import RetrievalConfig, fit, new_two_tower, train_two_tower
+from offline.train_retrieval import TowerConfig, fit, new_two_tower, train_two_tower
 
 # Chosen on the validation items alone.
-NEXT_ITEM = RetrievalConfig(
+NEXT_ITEM = TowerConfig(
     examples=10_000_000,
     epochs=10,
     dim=128,
@@ -45,7 +45,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def next_item(data: NextItemData, config: RetrievalConfig, seed: int, *, test: bool = True) -> dict[str, Any]:
+def next_item(data: NextItemData, config: TowerConfig, seed: int, *, test: bool = True) -> dict[str, Any]:
     """Train with the weights of the best validation epoch kept, and judge: the test once, at the end.
 
     Returns:
@@ -71,7 +71,7 @@ def next_item(data: NextItemData, config: RetrievalConfig, seed: int, *, test: b
     return {**judged, "valid": best["valid"], "epochs": best["epoch"], "seconds": seconds, "seed": seed}
 
 
-def product(data: ProductData, config: RetrievalConfig, seed: int) -> dict[str, Any]:
+def product(data: ProductData, config: TowerConfig, seed: int) -> dict[str, Any]:
     """recall@100 and map@12 of the two-tower alone in the days after the cut."""
     started = time.monotonic()
     model: TwoTower = new_two_tower(data.inputs, config, seed)
@@ -81,10 +81,10 @@ def product(data: ProductData, config: RetrievalConfig, seed: int) -> dict[str, 
 
 
 def ablate(
-    data: NextItemData | ProductData, config: RetrievalConfig, seed: int, names: list[str]
+    data: NextItemData | ProductData, config: TowerConfig, seed: int, names: list[str]
 ) -> Iterator[dict[str, Any]]:
     """One row a variant: what was varied, its value, and how it is judged (never on a benchmark's test items)."""
-    known: dict[RetrievalConfig, dict[str, Any]] = {}  # each group holds the configuration itself
+    known: dict[TowerConfig, dict[str, Any]] = {}  # each group holds the configuration itself
     for name in names:
         for value, changed in ABLATIONS[name].items():
             varied = replace(config, **changed)
@@ -93,7 +93,7 @@ def ablate(
             yield {"varied": name, "value": value, **known[varied]}
 
 
-def _judged(data: NextItemData | ProductData, config: RetrievalConfig, seed: int) -> dict[str, Any]:
+def _judged(data: NextItemData | ProductData, config: TowerConfig, seed: int) -> dict[str, Any]:
     if isinstance(data, NextItemData):
         found = next_item(data, config, seed, test=False)
         del found["valid"]

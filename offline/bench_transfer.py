@@ -27,7 +27,7 @@ from offline.models.two_tower import TwoTower
 from offline.sources.merged import SEPARATOR
 from offline.train_retrieval import (
     ItemInputs,
-    RetrievalConfig,
+    TowerConfig,
     item_inputs,
     item_vectors,
     new_two_tower,
@@ -126,7 +126,7 @@ def _aligned(histories: Histories, of_customer: _Ints, shops: int) -> tuple[_Int
 
 
 def train_on_known(
-    data: TransferData, config: RetrievalConfig, seed: int, *, content_only: bool
+    data: TransferData, config: TowerConfig, seed: int, *, content_only: bool
 ) -> tuple[TwoTower, _Floats]:
     """Train on what the known customers did with the known articles; the network, and vectors of all articles.
 

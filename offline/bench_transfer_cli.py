@@ -46,7 +46,7 @@ def transfer(
         for code, article in zip(articles["product_code"].to_pylist(), articles["article_id"].to_pylist(), strict=True)
     ]
     data = transfer_data(ItemTable.from_table(articles), products, content, load_histories(log), to, seed)
-    rows = list(measure(data, replace(PRESETS["standard"].learn.retrieval, epochs=epochs), seed))
+    rows = list(measure(data, replace(PRESETS["standard"].learn.tower, epochs=epochs), seed))
     if as_json:
         click.echo(json.dumps({"data": source, "to": to, "seed": seed, "rows": [asdict(row) for row in rows]}))
         return

@@ -11,7 +11,7 @@ import torch
 
 from offline.bench_transfer import TransferData, train_on_known
 from offline.models.two_tower import TwoTower
-from offline.train_retrieval import RetrievalConfig
+from offline.train_retrieval import TowerConfig
 from streams.encoder import MICROS_A_DAY, EncoderInput, encoder_input
 
 _Ints = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class TransferRow:
     candidates: int
 
 
-def measure(data: TransferData, config: RetrievalConfig, seed: int) -> Iterator[TransferRow]:
+def measure(data: TransferData, config: TowerConfig, seed: int) -> Iterator[TransferRow]:
     """Train both towers and rank each shop's catalogue for each group of customers and articles."""
     encoded = {
         name: train_on_known(data, config, seed, content_only=content_only)

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 K = 100
 CHUNK = 128
-UNRANKED = "full, ranker off"
+WITHOUT_RANKER = "full, ranker off"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker], *, ablat
         Contender(peer_name(name), Pipeline(replace(runtime, ranker=ranker), clock), "full")
         for name, ranker in peers.items()
     ]
-    found.append(Contender(UNRANKED, RankerOff(runtime, clock), "full"))
+    found.append(Contender(WITHOUT_RANKER, RankerOff(runtime, clock), "full"))
     if ablations:
         found += [
             Contender(ablation_name(source.name), Pipeline(runtime, clock, without=(source.name,)), "full")

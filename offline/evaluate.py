@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from infra.errors import GateError
 from offline import metrics as measure
-from offline.contenders import UNRANKED, Contender, K, ablation_name, ask, contenders, peer_name, shown
+from offline.contenders import WITHOUT_RANKER, Contender, K, ablation_name, ask, contenders, peer_name, shown
 from offline.example_customers import example_customers
 from offline.histories import item_column
 from offline.metrics import Ints
@@ -110,7 +110,7 @@ def evaluate(
         "cold_articles": _cold_articles(lists, facts, buyers == 0, asked.known, seed),
         "sources": candidates.report(facts),
         "candidates": candidates.summary(facts),
-        "ablations": board.compare("full", [*without, UNRANKED]),
+        "ablations": board.compare("full", [*without, WITHOUT_RANKER]),
         "rankers": {"serving": ranker, "peers": _peers(board, list(peers or {}))},
         "staleness": _staleness(board, full, histories, facts, (cut, stale), progress),
         "calibration": candidates.calibration(),

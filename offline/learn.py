@@ -26,7 +26,7 @@ from offline.ranker_checkpoint import load_rankers, save_rankers
 from offline.rankers import Rankers, train_rankers
 from offline.shop import Shop
 from offline.train_ranking import RankingConfig
-from offline.train_retrieval import RetrievalConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
+from offline.train_retrieval import TowerConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.trained_encoder import TrainedEncoder
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from serving.runtime import Catalog
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class LearnConfig:
     """`refresh_examples`: how many the tower sees at each cut after the first, in one pass, at `refresh_rate`."""
 
-    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    tower: TowerConfig = field(default_factory=TowerConfig)
     refresh_examples: int = 100_000
     refresh_rate: float = 5e-4
     catalog: CatalogConfig = field(default_factory=CatalogConfig)
@@ -77,15 +77,15 @@ class Learner:
         first = int(np.min(shop.histories.occurred_at, initial=shop.cut))
         cuts = example_cuts(first, shop.cut, self._horizon, config.ranking.weeks)
         inputs = item_inputs(shop.items, shop.content)
-        tower = new_two_tower(inputs, config.retrieval, self._seed)
-        refresh = config.retrieval
+        tower = new_two_tower(inputs, config.tower, self._seed)
+        refresh = config.tower
         if not is_short(first, shop.cut, self._horizon, config.ranking.weeks):
             # The first cut of a short log has next to nothing before it, so there every cut is trained in full.
             refresh = replace(refresh, examples=config.refresh_examples, epochs=1, learning_rate=config.refresh_rate)
         parts = []
         with step("examples", config.ranking.customers * len(cuts)) as progress:
             for n, cut in enumerate(cuts):
-                self._tower(tower, cut, refresh if n else config.retrieval, n)
+                self._tower(tower, cut, refresh if n else config.tower, n)
                 parts.append(self._week(tower, cut, n, progress))
         examples = Examples.join(parts)
         rankers = self._rankers(examples)
@@ -93,7 +93,7 @@ class Learner:
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
         return Learned(tower, catalog, rankers, examples)
 
-    def _tower(self, tower: TwoTower, cut: int, config: RetrievalConfig, n: int) -> None:
+    def _tower(self, tower: TwoTower, cut: int, config: TowerConfig, n: int) -> None:
         """Train in place through `cut`, or take up the checkpoint."""
         shop = self._shop
         path = self._directory / f"tower-{n}.npz"

@@ -40,7 +40,7 @@ from offline.report import write_report
 from offline.shop import Shop, load_shop
 from offline.stage import peer_path, stage
 from offline.train_ranking import RankingConfig
-from offline.train_retrieval import RetrievalConfig
+from offline.train_retrieval import TowerConfig
 from offline.window import Window
 from serving.features import feature_hash
 from serving.golden import make_golden, open_runtime
@@ -68,7 +68,7 @@ PRESETS = {
         content=ContentConfig(text="words"),
         ablations=False,
         learn=LearnConfig(
-            RetrievalConfig(examples=100_000, epochs=2),
+            TowerConfig(examples=100_000, epochs=2),
             refresh_examples=30_000,
             ranking=RankingConfig(weeks=3, steps=800),
         ),

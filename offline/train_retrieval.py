@@ -27,7 +27,7 @@ WORDS_AN_ITEM = 8
 
 
 @dataclass(frozen=True)
-class RetrievalConfig:
+class TowerConfig:
     """Each epoch draws baskets with about `examples` articles from the last `days` before the cut."""
 
     examples: int = 300_000
@@ -92,7 +92,7 @@ def item_inputs(items: ItemTable, content: npt.NDArray[np.float32] | None = None
     )
 
 
-def new_two_tower(inputs: ItemInputs, config: RetrievalConfig, seed: int) -> TwoTower:
+def new_two_tower(inputs: ItemInputs, config: TowerConfig, seed: int) -> TwoTower:
     """An untrained network for these articles; the same seed gives the same weights."""
     seed_everything(seed)
     return TwoTower(
@@ -118,7 +118,7 @@ def train_two_tower(
     histories: Histories,
     items: ItemTable,
     cut: int,
-    config: RetrievalConfig,
+    config: TowerConfig,
     *,
     seed: int,
 ) -> None:
@@ -131,7 +131,7 @@ def fit(
     inputs: ItemInputs,
     data: Sequences,
     now: int,
-    config: RetrievalConfig,
+    config: TowerConfig,
     *,
     seed: int,
     enough: Callable[[int], bool] | None = None,
@@ -180,7 +180,7 @@ def fit(
 
 
 def _answer_share(
-    data: Sequences, asked: Questions, now: int, config: RetrievalConfig, n_items: int
+    data: Sequences, asked: Questions, now: int, config: TowerConfig, n_items: int
 ) -> npt.NDArray[np.float32]:
     """Each article's share of the answers that are drawn, float32[n]."""
     _, row = spans(asked.first, asked.until)
@@ -191,7 +191,7 @@ def _answer_share(
 
 
 def _loss(
-    model: TwoTower, inputs: ItemInputs, batch: Batch, negatives: Ints, share: Tensor, config: RetrievalConfig
+    model: TwoTower, inputs: ItemInputs, batch: Batch, negatives: Ints, share: Tensor, config: TowerConfig
 ) -> Tensor:
     mask = torch.from_numpy(batch.mask)
     seen = mask > 0

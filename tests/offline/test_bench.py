@@ -19,7 +19,7 @@ from offline.bench_next_item import NextItemData, amazon_beauty, judge, rank_met
 from offline.bench_product import ProductData
 from offline.bench_product import judge as product_judge
 from offline.bench_retrieval import ABLATIONS, NEXT_ITEM, ablation_names, next_item
-from offline.train_retrieval import RetrievalConfig, item_inputs, new_two_tower
+from offline.train_retrieval import TowerConfig, item_inputs, new_two_tower
 from tests.offline.toy_log import CUT_US, bought, histories_of, items_of
 
 ITEMS, USERS = 60, 120
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 def test_every_ablation_is_a_configuration() -> None:
     for variants in ABLATIONS.values():
-        assert len({replace(RetrievalConfig(), **changed) for changed in variants.values()}) == len(variants)
+        assert len({replace(TowerConfig(), **changed) for changed in variants.values()}) == len(variants)
 
 
 @pytest.mark.slow
@@ -121,9 +121,9 @@ def test_the_command_prints_one_object_and_a_row_a_variant(tmp_path: Path) -> No
 
 
 def test_a_configuration_that_stands_in_two_groups_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[RetrievalConfig] = []
+    trained: list[TowerConfig] = []
 
-    def count(data: NextItemData, config: RetrievalConfig, seed: int) -> dict[str, float]:
+    def count(data: NextItemData, config: TowerConfig, seed: int) -> dict[str, float]:
         trained.append(config)
         return {"recall@10": float(len(trained))}
 
@@ -140,7 +140,7 @@ def test_product_judge_counts_buyers_without_a_state_as_misses() -> None:
     inputs = item_inputs(items)
     truth = {"anna": {0: 1.0}, "dora": {0: 1.0}}
     data = ProductData(histories_of(lines), items, inputs, CUT_US, truth)
-    model = new_two_tower(inputs, RetrievalConfig(dim=8), 1).eval()
+    model = new_two_tower(inputs, TowerConfig(dim=8), 1).eval()
     found = product_judge(model, data)
     assert found["recall@100"] == 0.5  # four articles: all are among a hundred, for whoever has a vector
     assert 0 < found["map@12"] <= 0.5

@@ -14,12 +14,12 @@ from offline.bench_transfer_score import K, measure
 from offline.content.vectors import ContentConfig, content_vectors
 from offline.event_log import import_data
 from offline.histories import load_histories
-from offline.train_retrieval import RetrievalConfig
+from offline.train_retrieval import TowerConfig
 from offline.world.files import write_world
 from offline.world.settings import WorldSize
 from serving.items import ItemTable
 
-CONFIG = RetrievalConfig(examples=2_500, epochs=4, batch=64, negatives=64, dim=16, learning_rate=5e-3)
+CONFIG = TowerConfig(examples=2_500, epochs=4, batch=64, negatives=64, dim=16, learning_rate=5e-3)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infra.errors import GateError
-from offline.contenders import UNRANKED, Contender, ask, contenders, shown
+from offline.contenders import WITHOUT_RANKER, Contender, ask, contenders, shown
 from offline.evaluate import Evaluation, buyers_before, evaluate, index_recall
 from offline.histories import load_histories
 from offline.progress import Step
@@ -60,7 +60,7 @@ def test_metrics_are_means_over_customers_who_bought(tiny: Tiny) -> None:
     expected = (1.0 + judge(tiny, {customer_id(2): {staple: 9.5, never: 1.0}}).metrics["repurchase"]["map@12"]) / 2
     assert both.metrics["repurchase"]["map@12"] == pytest.approx(expected, abs=1e-5)
     sources = [source.name for source in tiny.runtime.catalog.sources]
-    assert {"full", UNRANKED, *sources, *(f"full without {name}" for name in sources)} <= set(both.metrics)
+    assert {"full", WITHOUT_RANKER, *sources, *(f"full without {name}" for name in sources)} <= set(both.metrics)
     assert both.best_baseline in {*sources, "hybrid"}
     assert both.cold_customers == 0
 
@@ -209,5 +209,5 @@ def test_buyers_are_counted_before_the_cut_and_once_each() -> None:
 
 def test_with_the_ranker_off_the_lists_are_as_long_and_hold_the_habits_first(tiny: Tiny) -> None:
     found = judge(tiny, {customer_id(3): {item(tiny, "shoe", 0): 9.5}})
-    assert found.metrics[UNRANKED]["map@12"] == found.metrics["repurchase"]["map@12"] == 1.0
-    assert found.metrics[UNRANKED]["coverage@12"] == round(12 / 13, 5)
+    assert found.metrics[WITHOUT_RANKER]["map@12"] == found.metrics["repurchase"]["map@12"] == 1.0
+    assert found.metrics[WITHOUT_RANKER]["coverage@12"] == round(12 / 13, 5)

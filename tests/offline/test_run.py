@@ -185,7 +185,7 @@ def test_an_example_knows_the_prices_of_its_own_cut_only(tmp_path: Path) -> None
     job = Runner(tmp_path).job(import_data("hm", shop, tmp_path / "log"))
     little = replace(
         TINY.learn,
-        retrieval=replace(TINY.learn.retrieval, examples=50, epochs=1),
+        tower=replace(TINY.learn.tower, examples=50, epochs=1),
         refresh_examples=50,
         ranking=replace(TINY.learn.ranking, steps=1),
     )

@@ -12,7 +12,7 @@ from offline.models.two_tower import TwoTower
 from offline.sequences import Sequences, sequences
 from offline.train_retrieval import (
     N_WORDS,
-    RetrievalConfig,
+    TowerConfig,
     item_inputs,
     item_vectors,
     new_two_tower,
@@ -39,7 +39,7 @@ FUTURE = [
     bought(-2, "dora", "tea"),
     bought(-2, "bert", "an article of the future"),
 ]
-CONFIG = RetrievalConfig(examples=500, epochs=6, batch=64, negatives=8, dim=8, learning_rate=2e-2)
+CONFIG = TowerConfig(examples=500, epochs=6, batch=64, negatives=8, dim=8, learning_rate=2e-2)
 
 
 def test_sequences_are_known_articles_by_customer_and_basket() -> None:

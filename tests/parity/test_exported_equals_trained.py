@@ -32,7 +32,7 @@ def inputs_of(tiny: Tiny) -> ItemInputs:
 
 @pytest.fixture(scope="module")
 def tower(tiny: Tiny) -> TwoTower:
-    model = new_two_tower(inputs_of(tiny), TINY.learn.retrieval, seed=99)
+    model = new_two_tower(inputs_of(tiny), TINY.learn.tower, seed=99)
     assert load_weights(model, tiny.checkpoint("tower-3.npz"))
     return model.eval()
 
@@ -56,7 +56,7 @@ def test_query_encoder(tiny: Tiny, tower: TwoTower, size: int) -> None:
         vectors = torch.from_numpy(item_vectors(tower, inputs_of(tiny))[rows])
         with torch.no_grad():
             expected = tower.query_encoder(vectors, torch.from_numpy(gaps), torch.from_numpy(mask)).numpy()
-        assert given.shape == expected.shape == (size, TINY.learn.retrieval.dim)
+        assert given.shape == expected.shape == (size, TINY.learn.tower.dim)
         np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -112,6 +112,6 @@ def test_past_weeks_are_encoded_as_the_bundle_encodes(tiny: Tiny, tower: TwoTowe
 def test_item_vectors_are_those_of_the_newest_tower(tiny: Tiny, tower: TwoTower) -> None:
     stored = np.load(tiny.bundle.file("item_vectors.npy"), allow_pickle=False)
     np.testing.assert_allclose(stored, item_vectors(tower, inputs_of(tiny)), atol=1e-6)
-    early = new_two_tower(inputs_of(tiny), TINY.learn.retrieval, seed=99)
+    early = new_two_tower(inputs_of(tiny), TINY.learn.tower, seed=99)
     assert load_weights(early, tiny.checkpoint("tower-0.npz"))
     assert not np.allclose(stored, item_vectors(early.eval(), inputs_of(tiny)), atol=1e-3)

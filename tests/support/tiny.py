@@ -24,7 +24,7 @@ from offline.run import OfflineRun, RunConfig, limit_threads
 from offline.train_catboost import CatBoostConfig
 from offline.train_collaborative import CollaborativeConfig
 from offline.train_ranking import RankingConfig
-from offline.train_retrieval import RetrievalConfig
+from offline.train_retrieval import TowerConfig
 from offline.window import choose_window
 
 START = datetime(2020, 6, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ KINDS = 6
 TINY = RunConfig(
     ContentConfig(text="words", dim=8),
     LearnConfig(
-        RetrievalConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
+        TowerConfig(examples=2_000, epochs=4, batch=128, negatives=8, dim=16, learning_rate=1e-2),
         refresh_examples=500,
         catalog=CatalogConfig(CollaborativeConfig(dim=4, iterations=5, regularization=0.1)),
         ranking=RankingConfig(
