@@ -17,6 +17,9 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -244,6 +247,18 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._on_assigned(set(assigned))
 
 
+def _assignors() -> tuple[type[AbstractPartitionAssignor], ...]:
+    """Partitions stay with their members where they can; round robin for a group with members that know no other.
+
+    The protocol itself is the eager one: aiokafka 0.14 sends no owned partitions along, so it has no cooperative one.
+    """
+
+    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]
+        """The library keeps what a member owns on the class: one class a consumer, or two of a process mix theirs."""
+
+    return Sticky, RoundRobinPartitionAssignor
+
+
 class BatchConsumer:
     """A member of a consumer group that reads batches and commits only when told to.
 
@@ -293,6 +308,7 @@ class BatchConsumer:
             request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_poll_records=self._batch_size,
+            partition_assignment_strategy=_assignors(),
         )
         consumer.subscribe(self._topics, listener=self._listener)
         try:
@@ -320,6 +336,15 @@ class BatchConsumer:
     @property
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._consumer.assignment()) if self._consumer is not None else frozenset()
+
+    async def positions(self, *, wait_s: float = 1.0) -> dict[TopicPartition, int]:
+        """The next offset to read of each partition; those not known within `wait_s` are left out."""
+        found: dict[TopicPartition, int] = {}
+        with contextlib.suppress(TimeoutError, IllegalStateError):  # the latter: taken away meanwhile
+            async with asyncio.timeout(wait_s):
+                for tp in self.assignment:
+                    found[tp] = await self._consumer.position(tp)
+        return found
 
     async def getmany(self, timeout_ms: int = 100) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Up to `batch_size` messages by partition, in order within it; empty when none came in time.

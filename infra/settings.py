@@ -107,6 +107,7 @@ class KafkaSettings(Section):
     session_timeout_ms: Milliseconds = 30_000
     request_timeout_ms: Milliseconds = 40_000
     fetch_wait_ms: Milliseconds = 10
+    stall_timeout_ms: Milliseconds = 20_000
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
 
 

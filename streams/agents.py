@@ -1,9 +1,7 @@
 """The Faust side: hot topics reach an agent as whole batches on a channel; offsets commit when a batch is
 durable.
 
-    broker -> BatchFeed (Faust service, aiokafka getmany) -> channel (bounded) -> agent -> handler
-       ^                                                                                     |
-       +----------------- commit, oldest batch first <----------- done ----------------------+
+    broker -> BatchFeed (a Faust service around `streams.intake`) -> channel (bounded) -> agent -> handler
 
 Faust's own per-message path would cost five times as much and would mark a failed message as done. Here a
 batch is done only when the handler has returned; a handler that reports Unavailable is asked again for as
@@ -17,14 +15,12 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import faust
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.app.base import BootStrategy
 from faust.channels import Channel
 from mode import Service
@@ -33,7 +29,10 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 from infra.clock import Clock
 from infra.errors import BrokerUnavailable, Unavailable
 from infra.kafka import BatchConsumer, backoff_s, bootstrap_servers
+from infra.kafka_probe import unread
 from infra.settings import Settings
+from streams.batches import Batch
+from streams.intake import Intake, Limits
 from streams.processor import RawMessage
 from streams.topics import BUNDLES, TRANSACTIONS
 from streams.worker import FoldWorker
@@ -45,8 +44,9 @@ _engine = logging.getLogger("faust.app")
 
 # Less than the ten seconds that supervisors commonly leave between SIGTERM and SIGKILL.
 DRAIN_LIMIT_S = 6.0
-POLL_MS = 200
 HOOK_S = 3.0
+# A hundred times what the largest batch takes on a slow machine.
+HANDLER_LIMIT_S = 300.0
 
 Hook = Callable[[], Awaitable[None]]
 BundleHook = Callable[[bytes], Awaitable[None]]
@@ -60,16 +60,6 @@ class Handler(Protocol):
     """
 
     async def __call__(self, messages: list[RawMessage]) -> None: ...
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """Messages on their way; `done` is set when they are durable. `offsets`: next to read, by partition."""
-
-    messages: list[RawMessage]
-    offsets: dict[TopicPartition, int]
-    done: asyncio.Event
-    ok: bool = False
 
 
 class BatchChannel(Channel[Any]):
@@ -87,31 +77,17 @@ class BatchChannel(Channel[Any]):
 
 
 class BatchFeed(Service):
-    """Owns the consumer of the hot topics: reads, hands out, commits what is done, drains before a rebalance.
+    """The intake as a Faust service: starts and stops with the app, reads into the channel.
 
     Reads no further than the channel holds, so a slow handler costs no memory.
     """
 
     logger = _engine
 
-    def __init__(
-        self,
-        channel: BatchChannel,
-        consumer_of: Callable[[Any], BatchConsumer],
-        *,
-        drain_s: float,
-        on_start: Hook | None,
-        on_stop: Hook | None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, intake: Intake, *, on_start: Hook | None, on_stop: Hook | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._channel = channel
-        self._consumer = consumer_of(self._on_revoked)
-        self._drain_s = drain_s
+        self._intake = intake
         self._hooks = (on_start, on_stop)
-        self._in_flight: deque[Batch] = deque()
-        self._changed = asyncio.Event()
-        self._committing = asyncio.Lock()
         self._opened = False
         self._prepared = asyncio.Event()
 
@@ -126,7 +102,7 @@ class BatchFeed(Service):
             self._prepared.set()
         # Stopped meanwhile: joining the group now would only have to be waited for.
         if not self.should_stop:
-            await self._consumer.start()
+            await self._intake.start()
 
     async def on_stop(self) -> None:
         """Finish what is in flight, commit it, leave the group."""
@@ -135,10 +111,7 @@ class BatchFeed(Service):
                 # Closing under a start hook that still opens would leave the rest of it open.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._prepared.wait(), HOOK_S)
-                await self._drain(set(self._consumer.assignment))
-                await self._consumer.stop()
-        except BrokerUnavailable as error:
-            logger.warning("stopped without a last commit; some messages will come again: %s", error)
+                await self._intake.stop()
         finally:
             _, stop = self._hooks
             if stop is not None and self._opened:
@@ -146,70 +119,11 @@ class BatchFeed(Service):
 
     @Service.task
     async def _read(self) -> None:
-        attempt = 0
-        while not self.should_stop:
-            try:
-                records = await self._consumer.getmany(POLL_MS)
-                attempt = 0
-            except BrokerUnavailable as error:
-                pause = backoff_s(attempt)
-                attempt += 1
-                logger.warning("reading again in %.1f s: %s", pause, error)
-                await self.sleep(pause)
-                continue
-            if records and not self.should_stop:
-                batch = _batch(records)
-                # In flight before the first await: a rebalance from here on waits for it.
-                self._in_flight.append(batch)
-                await self._channel.put(cast(Any, batch))
+        await self._intake.read()
 
     @Service.task
-    async def _commit_done(self) -> None:
-        while not self.should_stop:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self._commit()
-            except BrokerUnavailable as error:
-                logger.warning("commit failed, its messages may come again: %s", error)
-
-    def finished(self, batch: Batch, *, ok: bool) -> None:
-        """Called by the agent; not ok ends the process, since a later commit would pass over the batch."""
-        batch.ok = ok
-        batch.done.set()
-        self._changed.set()
-
     async def _commit(self) -> None:
-        async with self._committing:
-            offsets: dict[TopicPartition, int] = {}
-            while self._in_flight and self._in_flight[0].ok:
-                offsets.update(self._in_flight.popleft().offsets)
-            if offsets and not await self._consumer.commit(offsets):
-                logger.info("some offsets were not committed: their partitions have moved on")
-
-    async def _drain(self, partitions: set[TopicPartition]) -> None:
-        waiting = [b for b in self._in_flight if not partitions.isdisjoint(b.offsets)]
-        if waiting:
-            logger.info("finishing %d batches", len(waiting))
-        try:
-            async with asyncio.timeout(self._drain_s):
-                for batch in waiting:
-                    await batch.done.wait()
-        except TimeoutError:
-            logger.warning("not finished within %.0f s; the messages will come again", self._drain_s)
-        await self._commit()
-
-    async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
-        try:
-            await self._drain(revoked)
-        except BrokerUnavailable as error:
-            logger.warning("partitions given up without a commit; messages will come again: %s", error)
-
-
-def _batch(records: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
-    messages = [RawMessage(r.topic, r.partition, r.offset, r.key, r.value) for part in records.values() for r in part]
-    offsets = {tp: part[-1].offset + 1 for tp, part in records.items()}
-    return Batch(messages, offsets, asyncio.Event())
+        await self._intake.commit_finished()
 
 
 def build_batch_app(
@@ -260,26 +174,26 @@ def build_batch_app(
         worker_redirect_stdouts=False,
     )
     channel = BatchChannel(app, maxsize=queue_batches)
-    feeds: list[BatchFeed] = []
 
-    class Feed(BatchFeed):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(
-                channel,
-                lambda on_revoked: BatchConsumer(kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked),
-                drain_s=min(session_s / 2, DRAIN_LIMIT_S),
-                on_start=on_start,
-                on_stop=on_stop,
-                **kwargs,
-            )
-            feeds.append(self)
+    async def hand_over(batch: Batch) -> None:
+        await channel.put(cast(Any, batch))
+
+    intake = Intake(
+        lambda on_revoked, on_assigned: BatchConsumer(
+            kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked, on_assigned=on_assigned
+        ),
+        hand_over,
+        partial(unread, kafka),
+        Limits(drain_s=min(session_s / 2, DRAIN_LIMIT_S), stall_s=kafka.stall_timeout_ms / 1_000),
+    )
 
     class Boot(BootStrategy):
         """Starts the feed beside Faust's control consumer, not after it: joining a group takes seconds."""
 
         def server(self) -> Iterable[Any]:
             # Last to start, first to stop: the agent outlives the feed that drains through it.
-            return [*super().server(), Feed(loop=app.loop, beacon=app.beacon)]
+            feed = BatchFeed(intake, on_start=on_start, on_stop=on_stop, loop=app.loop, beacon=app.beacon)
+            return [*super().server(), feed]
 
     app.boot_strategy = Boot(app)
 
@@ -294,7 +208,7 @@ def build_batch_app(
                 logger.exception("%s: a batch of %d messages failed", name, len(batch.messages))
                 await app.crash(error)
             finally:
-                feeds[0].finished(batch, ok=ok)
+                intake.finished(batch, ok=ok)
 
     @app.agent(app.topic(BUNDLES, value_serializer="raw"), name=f"{name}.bundles")
     async def bundles(stream: Any) -> None:
@@ -313,7 +227,7 @@ async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
     attempt = 0
     while True:
         try:
-            await handler(messages)
+            await _in_time(handler, messages)
             if attempt:
                 logger.info("going on after %d tries", attempt + 1)
             return
@@ -322,6 +236,18 @@ async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
             attempt += 1
             logger.warning("paused, trying again in %.1f s (nothing is lost): %s", pause, error)
             await asyncio.sleep(pause)
+
+
+async def _in_time(handler: Handler, messages: list[RawMessage]) -> None:
+    """A handler that never returns would stop the worker without a word; this one ends the process with one."""
+    working = asyncio.timeout(HANDLER_LIMIT_S)
+    try:
+        async with working:
+            await handler(messages)
+    except TimeoutError as error:
+        if working.expired():
+            raise RuntimeError(f"the handler did not return within {HANDLER_LIMIT_S:.0f} s") from error
+        raise
 
 
 class _App(faust.App):

@@ -33,13 +33,14 @@ ATTEMPTS = 5
 
 
 class RawMessage(NamedTuple):
-    """A message as the broker has it."""
+    """A message as the broker has it. `requeued`: how often it was sent again from `dead-letters`."""
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
+    requeued: int = 0
 
 
 @dataclass(frozen=True, slots=True)

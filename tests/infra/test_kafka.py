@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.structs import TopicPartition
 
 from infra.errors import BrokerUnavailable, ConfigurationError
@@ -14,6 +15,7 @@ from infra.kafka import (
     BatchConsumer,
     Producer,
     TopicSpec,
+    _assignors,
     backoff_s,
     bootstrap_servers,
     ensure_topics,
@@ -76,6 +78,13 @@ async def test_broker_that_is_away_is_unavailable() -> None:
         await ensure_topics(nobody, [TopicSpec("t", 1)])
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         await BatchConsumer(nobody, ["t"], "g", batch_size=1).start()
+
+
+def test_members_of_one_process_do_not_share_what_they_own() -> None:
+    (first, _), (second, _) = _assignors(), _assignors()
+    first.on_assignment(ConsumerProtocolMemberAssignment(0, [("t", [0, 1])], b""))
+    assert second.metadata({"t"}).user_data == b""
+    assert first.metadata({"t"}).user_data != b""
 
 
 @broker

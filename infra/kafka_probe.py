@@ -1,0 +1,52 @@
+"""A second look at a topic, by a connection of its own: is there something to read where a consumer stands?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from infra.errors import BrokerUnavailable
+from infra.kafka import bootstrap_servers, broker_errors
+from infra.settings import KafkaSettings
+
+LOOK_S = 2.0
+
+
+async def unread(
+    settings: KafkaSettings, positions: Mapping[TopicPartition, int], *, look_s: float = LOOK_S
+) -> dict[TopicPartition, int]:
+    """The first message at or after each position, as its offset; partitions with nothing there are left out.
+
+    Reads messages rather than end offsets, which also count what a consumer is never given (transaction markers).
+
+    Raises:
+        BrokerUnavailable: no answer in time; says nothing about the other consumer then.
+    """
+    if not positions:
+        return {}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers(settings.url),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=settings.fetch_wait_ms,
+        request_timeout_ms=settings.request_timeout_ms,
+        max_partition_fetch_bytes=65_536,
+    )
+    found: dict[TopicPartition, int] = {}
+    try:
+        with broker_errors(settings):
+            async with asyncio.timeout(max(look_s, settings.request_timeout_ms / 1_000)):
+                await consumer.start()
+                consumer.assign(list(positions))
+                for tp, offset in positions.items():
+                    consumer.seek(tp, offset)
+                records = await consumer.getmany(timeout_ms=int(look_s * 1_000))
+                found = {tp: part[0].offset for tp, part in records.items() if part}
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"the broker at {settings.url} did not answer a second connection") from error
+    finally:
+        await consumer.stop()
+    return found

@@ -1,0 +1,110 @@
+"""Batches between the broker and their handler: which are on their way, and which offsets may be committed.
+
+Pure bookkeeping, without a broker. An offset is due when its batch and all older ones are applied, and only as long
+as this process still owns the partition by the same assignment under which the batch was read: a batch that outlives
+a rebalance would otherwise set the group back to where it once was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from streams.processor import RawMessage
+
+# Header of a message that was sent again from `dead-letters`: how often, as decimal digits.
+REQUEUED_HEADER = "modiste-requeued"
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Messages on their way; `done` is set when the handler is through with them, `ok` says that they are durable.
+
+    offsets: next to read, by partition. tenures: the ownership under which each partition was read.
+    """
+
+    messages: list[RawMessage]
+    offsets: dict[TopicPartition, int]
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    ok: bool = False
+    tenures: dict[TopicPartition, int] = field(default_factory=dict)
+
+
+def batch_of(records: Mapping[TopicPartition, list[ConsumerRecord]]) -> Batch:
+    """What one `getmany` returned, in order within each partition."""
+    messages = [
+        RawMessage(r.topic, r.partition, r.offset, r.key, r.value, times_requeued(r.headers) if r.headers else 0)
+        for part in records.values()
+        for r in part
+    ]
+    return Batch(messages, {tp: part[-1].offset + 1 for tp, part in records.items()})
+
+
+def times_requeued(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """How often a message came back from `dead-letters`; 0 where the header is missing or no number."""
+    for name, value in headers:
+        if name == REQUEUED_HEADER and value is not None and value.isdigit() and len(value) < 6:
+            return int(value)
+    return 0
+
+
+class InFlight:
+    """The batches of one process that are read and not committed, oldest first."""
+
+    def __init__(self) -> None:
+        self._batches: deque[Batch] = deque()
+        self._due: dict[TopicPartition, int] = {}
+        self._tenures: dict[TopicPartition, int] = {}
+        self._tenure = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def owned(self) -> frozenset[TopicPartition]:
+        return frozenset(self._tenures)
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """A new ownership begins: what was read under an earlier one is never committed under this."""
+        self._tenure += 1
+        self._due.clear()
+        self._tenures = dict.fromkeys(partitions, self._tenure)
+
+    def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """The partitions are another's now, or nobody's."""
+        for tp in partitions:
+            self._tenures.pop(tp, None)
+            self._due.pop(tp, None)
+
+    def add(self, batch: Batch) -> None:
+        batch.tenures = {tp: self._tenures[tp] for tp in batch.offsets if tp in self._tenures}
+        self._batches.append(batch)
+
+    def withdraw(self, batch: Batch) -> None:
+        """The newest batch was never handed over: forget it; whoever reads next begins at the last commit."""
+        if self._batches and self._batches[-1] is batch:
+            self._batches.pop()
+
+    def reading(self, partitions: Iterable[TopicPartition]) -> list[Batch]:
+        """The batches with messages of these partitions."""
+        wanted = set(partitions)
+        return [batch for batch in self._batches if not wanted.isdisjoint(batch.offsets)]
+
+    def due(self) -> dict[TopicPartition, int]:
+        """Offsets to commit now; asked again they come again, until `committed` or the end of the ownership."""
+        while self._batches and self._batches[0].ok:
+            batch = self._batches.popleft()
+            for tp, offset in batch.offsets.items():
+                if tp in self._tenures and batch.tenures.get(tp) == self._tenures[tp]:
+                    self._due[tp] = max(offset, self._due.get(tp, 0))
+        return dict(self._due)
+
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """The broker has these."""
+        for tp, offset in offsets.items():
+            if self._due.get(tp) == offset:
+                del self._due[tp]

@@ -1,0 +1,275 @@
+"""The reading side of a worker: from the consumer to a bounded channel, commits behind what is applied, and a watch
+over both. No Faust in here.
+
+    broker -> consumer -> read -> hand_over (bounded) -> handler
+       ^          ^                                         |
+       |          +-- replaced when it stops reading        |
+       +---------- commit, oldest batch first <--- finished +
+
+A consumer can die without an error: its fetches hang, its coordination has ended, the group goes on without it. So a
+second connection looks now and then whether there is something to read where this one reads nothing; if so, the
+consumer is drained, closed and replaced, and a line says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from infra.errors import BrokerUnavailable
+from infra.kafka import RebalanceHook, backoff_s
+from infra.telemetry import counter
+from streams.batches import Batch, InFlight, batch_of
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 200
+CLOSE_S = 10.0
+
+REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and were replaced.")
+
+
+class Consumer(Protocol):
+    """What is needed of `infra.kafka.BatchConsumer`."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool: ...
+
+    async def positions(self) -> dict[TopicPartition, int]: ...
+
+
+ConsumerOf = Callable[[RebalanceHook, RebalanceHook], Consumer]
+"""Makes an unstarted consumer from its hooks (on_revoked, on_assigned)."""
+
+Unread = Callable[[Mapping[TopicPartition, int]], Awaitable[Mapping[TopicPartition, int]]]
+"""Positions -> offsets of messages that a second connection finds there (`infra.kafka_probe.unread`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds. drain: for finishing before partitions are given up. stall: without a message before a second
+    connection looks; a consumer is replaced when it reads nothing between two such looks that both find something.
+    """
+
+    drain_s: float
+    stall_s: float
+
+
+class Intake:
+    """Owns the consumer of one process. `hand_over` waits while the channel is full, and reading waits with it."""
+
+    def __init__(
+        self, consumer_of: ConsumerOf, hand_over: Callable[[Batch], Awaitable[None]], unread: Unread, limits: Limits
+    ) -> None:
+        self._consumer_of = consumer_of
+        self._hand_over = hand_over
+        self._unread = unread
+        self._limits = limits
+        self._consumer: Consumer | None = None
+        self._in_flight = InFlight()
+        self._changed = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._stopping = False
+        self._quiet_since: float | None = None
+
+    async def start(self) -> None:
+        """Connect and join the group.
+
+        Raises:
+            ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
+        """
+        consumer = self._consumer_of(self._on_revoked, self._on_assigned)
+        await consumer.start()
+        if self._stopping:
+            await consumer.stop()
+        else:
+            self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Finish what is in flight, commit it, leave the group; what could not be committed comes again."""
+        self._stopping = True
+        if self._consumer is None:
+            return
+        await self._drain(self._consumer, self._in_flight.owned)
+        consumer, self._consumer = self._consumer, None
+        try:
+            await consumer.stop()
+        except BrokerUnavailable as error:
+            logger.warning("left the group without a word to the broker: %s", error)
+
+    def finished(self, batch: Batch, *, ok: bool) -> None:
+        """The handler is through; not ok keeps this and every later batch from being committed."""
+        batch.ok = ok
+        batch.done.set()
+        self._changed.set()
+
+    async def read(self) -> None:
+        """Read until stopped; replaces a consumer that does not.
+
+        Raises:
+            BrokerUnavailable: a stalled consumer could not even be closed; the process must end, for it would stand
+                in the group twice.
+        """
+        while not self._stopping and self._consumer is not None:
+            reading, watching = asyncio.create_task(self._read()), asyncio.create_task(self._watch())
+            try:
+                await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reading, watching):
+                    task.cancel()
+                await asyncio.gather(reading, watching, return_exceptions=True)
+            reasons = [task.result() for task in (reading, watching) if not task.cancelled()]
+            if not self._stopping:
+                await self._replace("; ".join(reason for reason in reasons if reason))
+
+    async def commit_finished(self) -> None:
+        """Commit what is applied, until cancelled; what the broker did not take is tried again."""
+        attempt = 0
+        while True:
+            if not attempt:
+                await self._changed.wait()
+            self._changed.clear()
+            if self._consumer is None or await self._commit(self._consumer, quiet=attempt > 0):
+                attempt = 0
+            else:
+                await asyncio.sleep(backoff_s(attempt))
+                attempt += 1
+
+    async def _read(self) -> str:
+        """Returns when stopped, or with the reason why this consumer is of no more use."""
+        failing_since: float | None = None
+        attempt = 0
+        self._quiet_since = time.monotonic()
+        while not self._stopping and self._consumer is not None:
+            try:
+                records = await self._consumer.getmany(POLL_MS)
+                failing_since, attempt = None, 0
+            except BrokerUnavailable as error:
+                now = time.monotonic()
+                failing_since = failing_since or now
+                if now - failing_since > self._limits.stall_s:
+                    return f"every read for {now - failing_since:.0f} s failed ({error})"
+                pause = backoff_s(attempt)
+                attempt += 1
+                logger.warning("reading again in %.1f s: %s", pause, error)
+                await asyncio.sleep(pause)
+                continue
+            if records and not self._stopping:
+                await self._hand(batch_of(records))
+        return ""
+
+    async def _hand(self, batch: Batch) -> None:
+        # In flight before the first await: a rebalance from here on waits for it.
+        self._in_flight.add(batch)
+        self._quiet_since = None  # a full channel is not a stalled consumer
+        try:
+            await self._hand_over(batch)
+        except asyncio.CancelledError:
+            self._in_flight.withdraw(batch)
+            raise
+        self._quiet_since = time.monotonic()
+
+    async def _watch(self) -> str:
+        """Returns why the consumer must be replaced."""
+        suspected: dict[TopicPartition, int] = {}
+        while True:
+            await asyncio.sleep(self._limits.stall_s / 4)
+            since = self._quiet_since
+            if since is None or self._consumer is None or time.monotonic() - since < self._limits.stall_s:
+                suspected = {}
+                continue
+            try:
+                found = await self._consumer.positions()
+                # Not while a rebalance is on: then nobody reads, and somebody else may be the next to.
+                positions = {tp: offset for tp, offset in found.items() if tp in self._in_flight.owned}
+                there = await self._unread(positions)
+            except BrokerUnavailable as error:
+                logger.debug("nobody can read now: %s", error)  # the reader says it, and tries again
+                suspected = {}
+                continue
+            if self._quiet_since != since:
+                suspected = {}
+                continue
+            for tp, offset in there.items():
+                if suspected.get(tp) == positions[tp]:
+                    waited = time.monotonic() - since
+                    return (
+                        f"nothing was read for {waited:.0f} s, though a second connection finds "
+                        f"{tp.topic}/{tp.partition}@{offset}"
+                    )
+            suspected = {tp: positions[tp] for tp in there}
+
+    async def _replace(self, reason: str) -> None:
+        logger.error("the consumer has stalled: %s; leaving the group and joining again", reason)
+        REPLACED.inc()
+        if self._consumer is not None:
+            await self._drain(self._consumer, self._in_flight.owned)
+            consumer, self._consumer = self._consumer, None
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await consumer.stop()
+            except TimeoutError as error:
+                raise BrokerUnavailable(f"a stalled consumer did not close within {CLOSE_S:.0f} s") from error
+            except BrokerUnavailable as error:
+                logger.warning("the stalled consumer left without a word to the broker: %s", error)
+        self._in_flight.revoked(self._in_flight.owned)
+        attempt = 0
+        while not self._stopping:
+            try:
+                await self.start()
+                logger.info("reading again with a new consumer")
+                return
+            except BrokerUnavailable as error:
+                pause = backoff_s(attempt)
+                attempt += 1
+                logger.warning("joining again in %.1f s: %s", pause, error)
+                await asyncio.sleep(pause)
+
+    async def _commit(self, consumer: Consumer, *, quiet: bool = False) -> bool:
+        """True when nothing is left to commit. `quiet`: said before."""
+        async with self._committing:
+            offsets = self._in_flight.due()
+            if not offsets:
+                return True
+            try:
+                if await consumer.commit(offsets):
+                    self._in_flight.committed(offsets)
+                    return not self._in_flight.due()
+                reason = "the group is rebalancing"
+            except BrokerUnavailable as error:
+                reason = str(error)
+            if not quiet:
+                logger.warning("commit put off, trying again: %s", reason)
+            return False
+
+    async def _drain(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        waiting = self._in_flight.reading(partitions)
+        if waiting:
+            logger.info("finishing %d batches", len(waiting))
+        try:
+            async with asyncio.timeout(self._limits.drain_s):
+                for batch in waiting:
+                    await batch.done.wait()
+        except TimeoutError:
+            logger.warning("not finished within %.0f s; the messages will come again", self._limits.drain_s)
+        await self._commit(consumer)
+
+    async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
+        if self._consumer is not None and revoked:
+            await self._drain(self._consumer, revoked)
+        self._in_flight.revoked(revoked)
+
+    async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._in_flight.assigned(assigned)
+        self._quiet_since = self._quiet_since and time.monotonic()

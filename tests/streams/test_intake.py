@@ -1,0 +1,250 @@
+"""The reading side: order, bound, drain, commits that are tried again; and consumers that really have stalled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from infra.errors import BrokerUnavailable
+from infra.kafka import BatchConsumer, Producer, RebalanceHook, TopicSpec, ensure_topics
+from infra.kafka_probe import unread
+from infra.settings import KafkaSettings
+from streams.batches import Batch
+from streams.intake import Intake, Limits
+
+P0 = TopicPartition("t", 0)
+
+
+class ToyConsumer:
+    """A broker's edge that can be told to fail: gives one record a read up to `end`, refuses the next commits."""
+
+    def __init__(self, on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> None:
+        self.on_revoked, self.on_assigned = on_revoked, on_assigned
+        self.end = 0
+        self.position = 0
+        self.refusals: list[bool | BrokerUnavailable] = []
+        self.committed: list[Mapping[TopicPartition, int]] = []
+        self.stopped = False
+
+    async def start(self) -> None:
+        await self.on_assigned({P0})
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        await asyncio.sleep(0.001)
+        if self.position >= self.end:
+            return {}
+        record = ConsumerRecord("t", 0, self.position, 0, 0, None, b"", None, 0, 0, ())
+        self.position += 1
+        return {P0: [record]}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        if self.refusals:
+            answer = self.refusals.pop(0)
+            if isinstance(answer, BrokerUnavailable):
+                raise answer
+            return answer
+        self.committed.append(dict(offsets))
+        return True
+
+    async def positions(self) -> dict[TopicPartition, int]:
+        return {P0: self.position}
+
+
+async def nothing_unread(_: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    return {}
+
+
+class Bench:
+    """An intake on toy consumers and a queue of two batches, running."""
+
+    def __init__(self, unread: Any = nothing_unread, stall_s: float = 60.0) -> None:
+        self.consumers: list[ToyConsumer] = []
+        self.queue: asyncio.Queue[Batch] = asyncio.Queue(2)
+        self.intake = Intake(self._make, self.queue.put, unread, Limits(drain_s=0.3, stall_s=stall_s))
+
+    def _make(self, on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> ToyConsumer:
+        self.consumers.append(ToyConsumer(on_revoked, on_assigned))
+        return self.consumers[-1]
+
+    @property
+    def consumer(self) -> ToyConsumer:
+        return self.consumers[-1]
+
+    async def apply(self) -> int:
+        """Take one batch as the handler would; returns its first offset."""
+        batch = await self.queue.get()
+        self.intake.finished(batch, ok=True)
+        return batch.messages[0].offset
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Bench]:
+        await self.intake.start()
+        tasks = [asyncio.create_task(self.intake.read()), asyncio.create_task(self.intake.commit_finished())]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def eventually(true: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    for _ in range(int(seconds / 0.005)):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"not so within {seconds:g} s")
+
+
+async def test_reads_in_order_and_no_further_than_the_channel_holds() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 100
+        await eventually(bench.queue.full)
+        await asyncio.sleep(0.05)
+        assert bench.consumer.position == 3  # two in the channel, one waiting for room
+        assert [await bench.apply() for _ in range(10)] == list(range(10))
+        await eventually(lambda: {P0: 10} in bench.consumer.committed)
+        assert bench.consumer.position <= 13
+
+
+@pytest.mark.parametrize("refusal", [False, BrokerUnavailable("away")])
+async def test_refused_commit_is_tried_again_without_new_traffic(refusal: bool | BrokerUnavailable) -> None:
+    async with Bench().running() as bench:
+        bench.consumer.refusals = [refusal, refusal]
+        bench.consumer.end = 1
+        await bench.apply()
+        await eventually(lambda: bench.consumer.committed == [{P0: 1}])
+
+
+async def test_partition_is_given_up_after_its_batches_and_their_commit() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 2
+        await eventually(bench.queue.full)
+        leaving = asyncio.create_task(bench.consumer.on_revoked({P0}))
+        await asyncio.sleep(0.02)
+        assert not leaving.done()
+        await bench.apply()
+        await bench.apply()
+        await leaving
+        assert bench.consumer.committed[-1] == {P0: 2}
+
+
+async def test_batch_that_is_late_for_a_rebalance_never_sets_the_group_back() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 1
+        await eventually(lambda: bench.queue.qsize() == 1)
+        await bench.consumer.on_revoked({P0})  # gives up after drain_s
+        await bench.consumer.on_assigned({P0})  # back, after another worker has read on to 500
+        bench.consumer.position, bench.consumer.end = 500, 501
+        assert [await bench.apply(), await bench.apply()] == [0, 500]
+        await eventually(lambda: bool(bench.consumer.committed))
+        assert bench.consumer.committed == [{P0: 501}]
+
+
+async def test_stop_finishes_commits_and_leaves() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 1
+        await eventually(lambda: bench.queue.qsize() == 1)
+        stopping = asyncio.create_task(bench.intake.stop())
+        await asyncio.sleep(0.02)
+        assert not bench.consumer.stopped
+        await bench.apply()
+        await stopping
+        assert bench.consumer.stopped
+        assert bench.consumer.committed == [{P0: 1}]
+
+
+async def test_consumer_whose_reads_only_fail_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async with Bench(stall_s=0.1).running() as bench:
+
+        async def fails(_: int) -> Any:
+            raise BrokerUnavailable("coordination has ended")
+
+        first = bench.consumer
+        first.getmany = fails  # type: ignore[method-assign]
+        await eventually(lambda: len(bench.consumers) == 2)
+        assert first.stopped
+        assert "failed (coordination has ended)" in caplog.text
+
+
+async def test_idle_topic_and_a_full_channel_are_no_stall() -> None:
+    looks: list[Mapping[TopicPartition, int]] = []
+
+    async def everything_unread(positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        looks.append(positions)
+        return positions
+
+    async def nothing(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        looks.append(positions)
+        return {}
+
+    async with Bench(nothing, stall_s=0.05).running() as idle:
+        await eventually(lambda: len(looks) > 3)
+        assert len(idle.consumers) == 1
+    looks.clear()
+    async with Bench(everything_unread, stall_s=0.05).running() as full:
+        full.consumer.end = 100
+        await eventually(full.queue.full)
+        await asyncio.sleep(0.3)
+        assert looks == []
+        assert len(full.consumers) == 1
+
+
+def pause(consumer: Any) -> None:
+    consumer.pause(*consumer.assignment())
+
+
+def end_fetching(consumer: Any) -> None:
+    consumer._fetcher._fetch_task.cancel()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("stall", [pause, end_fetching])
+async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
+    kafka_url: str, stall: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kafka = KafkaSettings(url=kafka_url, session_timeout_ms=6_000)
+    topic = f"test-{uuid.uuid4().hex[:8]}"
+    await ensure_topics(kafka, [TopicSpec(topic, 2)])
+    consumers: list[BatchConsumer] = []
+
+    def make(on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> BatchConsumer:
+        hooks = {"on_revoked": on_revoked, "on_assigned": on_assigned}
+        consumers.append(BatchConsumer(kafka, [topic], f"g-{topic}", batch_size=100, **hooks))
+        return consumers[-1]
+
+    seen: list[bytes] = []
+
+    async def take(batch: Batch) -> None:
+        seen.extend(message.value or b"" for message in batch.messages)
+        intake.finished(batch, ok=True)
+
+    intake = Intake(make, take, partial(unread, kafka), Limits(drain_s=1.0, stall_s=1.0))
+    await intake.start()
+    tasks = [asyncio.create_task(intake.read()), asyncio.create_task(intake.commit_finished())]
+    async with Producer(kafka) as producer:
+        await producer.send_many((topic, str(n).encode(), b"a%d" % n) for n in range(20))
+        await eventually(lambda: len(seen) == 20, seconds=30)
+        stall(consumers[0]._consumer)
+        await asyncio.sleep(0.3)  # a fetch that is out still brings what it finds
+        await producer.send_many((topic, str(n).encode(), b"b%d" % n) for n in range(20))
+        await eventually(lambda: len(seen) >= 40, seconds=30)
+    await intake.stop()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert sorted(seen) == sorted([b"a%d" % n for n in range(20)] + [b"b%d" % n for n in range(20)])
+    assert len(consumers) == 2
+    assert "though a second connection finds" in caplog.text
