@@ -1,4 +1,4 @@
-"""`modiste bench`: the product's own networks on public benchmarks."""
+"""`modiste bench`: the product's own networks on public benchmarks, and what a request costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from offline.bench_content import content
+from offline.bench_recommend_cli import recommend
 from offline.bench_transfer_cli import transfer
 
 NEXT_ITEM_SETS = ("amazon-beauty",)
@@ -16,10 +17,11 @@ NEXT_ITEM_SETS = ("amazon-beauty",)
 
 @click.group()
 def bench() -> None:
-    """Measure models on public data, with the code that trains the bundles."""
+    """Measure models on public data, with the code that trains the bundles, and the cost of a request."""
 
 
 bench.add_command(content)
+bench.add_command(recommend)
 bench.add_command(transfer)
 
 
