@@ -1,4 +1,4 @@
-"""Customer states in a Redis-protocol server: one packed value a customer, one fenced script call a save.
+"""Customer states in a Redis-protocol server: one packed value a customer, fenced script calls to save.
 
     value = version u64 | length of space u16 | bytes of embedding u32 | space | embedding f4[d] | state
 
@@ -25,12 +25,22 @@ from streams.store import MemoryStore, StateStore, StoredCustomer
 _HEADER = struct.Struct("<QHI")
 _VERSION = struct.Struct("<Q")
 
+# Customers a script call: few calls, and none that keeps the server from others for long.
+_SAVED_AT_ONCE = 256
+
+# Returns the (one-based) places of those that another writer has changed meanwhile; mostly an empty list.
 _SAVE = """
-local head = redis.call('GETRANGE', KEYS[1], 0, 7)
-if head == '' then head = '\\0\\0\\0\\0\\0\\0\\0\\0' end
-if head ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
+local lost = {}
+for i, key in ipairs(KEYS) do
+  local head = redis.call('GETRANGE', key, 0, 7)
+  if head == '' then head = '\\0\\0\\0\\0\\0\\0\\0\\0' end
+  if head == ARGV[2 * i - 1] then
+    redis.call('SET', key, ARGV[2 * i])
+  else
+    lost[#lost + 1] = i
+  end
+end
+return lost
 """
 
 
@@ -103,35 +113,35 @@ class RedisStore:
             return []
         if self._sha is None:
             await self._load_script()
-        results = await self._run(updates)
+        parts = [updates[start : start + _SAVED_AT_ONCE] for start in range(0, len(updates), _SAVED_AT_ONCE)]
+        results = await self._run(parts)
         if any(isinstance(result, NoScriptError) for result in results):  # the server was restarted
             await self._load_script()
             retried = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
-            for i, result in zip(retried, await self._run([updates[i] for i in retried]), strict=True):
+            for i, result in zip(retried, await self._run([parts[i] for i in retried]), strict=True):
                 results[i] = result
-        for result in results:
+        saved: list[bool] = []
+        for part, result in zip(parts, results, strict=True):
             if isinstance(result, ResponseError):
                 with store_errors(self._settings):
                     raise result
             if isinstance(result, RedisError):
                 raise StoreUnavailable(f"the server refused a write: {result}")
-        return [result == 1 for result in results]
+            lost = set(result)
+            saved += [place not in lost for place in range(1, len(part) + 1)]
+        return saved
 
     async def _load_script(self) -> None:
         with store_errors(self._settings):
             self._sha = await self._client.script_load(_SAVE)
 
-    async def _run(self, updates: Sequence[StoredCustomer]) -> list[Any]:
+    async def _run(self, parts: Sequence[Sequence[StoredCustomer]]) -> list[Any]:
+        """One script call a part, all in one round trip; an error stands in the place of its part's answer."""
         pipeline = self._client.pipeline(transaction=False)
-        for update in updates:
-            pipeline.execute_command(
-                "EVALSHA",
-                self._sha,
-                1,
-                self._prefix + update.state.customer_id,
-                _VERSION.pack(update.version),
-                pack(update, update.version + 1),
-            )
+        for part in parts:
+            keys = [self._prefix + update.state.customer_id for update in part]
+            values = [value for u in part for value in (_VERSION.pack(u.version), pack(u, u.version + 1))]
+            pipeline.execute_command("EVALSHA", self._sha, len(keys), *keys, *values)
         with store_errors(self._settings):
             results: list[Any] = await pipeline.execute(raise_on_error=False)
             return results
