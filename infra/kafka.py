@@ -346,6 +346,10 @@ class BatchConsumer:
                     found[tp] = await self._consumer.position(tp)
         return found
 
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read `partition` from `offset` on; what was fetched ahead is dropped."""
+        self._consumer.seek(partition, offset)
+
     async def getmany(self, timeout_ms: int = 100) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Up to `batch_size` messages by partition, in order within it; empty when none came in time.
 

@@ -141,6 +141,14 @@ class WorkerSettings(Section):
     queue_batches: Count = 8
 
 
+class ArchiverSettings(Section):
+    """The archiving process: when a segment is written, and how many are compacted into days at once."""
+
+    flush_ms: Milliseconds = 5_000
+    segment_rows: Count = 50_000
+    compact_segments: Count = 64
+
+
 class ResponderSettings(Section):
     """The answering process: consumer group, requests a micro-batch, time a request may take."""
 
@@ -191,6 +199,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
+    archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()

@@ -33,6 +33,11 @@ offline.add_command(rolling)
     help=f"Data set: {HELP}.",
 )
 @click.option("--path", type=click.Path(path_type=Path), help="The data set's directory, or its TOML.")
+@click.option(
+    "--base",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --data archive: an event log of what came before it, or a folder with articles.csv or .parquet.",
+)
 @click.option("--until", help="Learn only from events before this date (exclusive); the days after it are the test.")
 @click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the preset's.")
@@ -51,6 +56,7 @@ offline.add_command(rolling)
 def run(
     source: str,
     path: Path | None,
+    base: Path | None,
     until: str | None,
     preset: str,
     seed: int | None,
@@ -74,7 +80,7 @@ def run(
         check_page(page)
     settings = load_settings()
     limit_threads(2)
-    log = import_data(source, path, log_directory(settings.data_dir, source))
+    log = import_data(source, path, log_directory(settings.data_dir, source), base=base)
     window = choose_window(log.span, parse_day(until) if until else None)
     if until and parse_day(until) > log.span[1]:
         say(f"the log ends on {log.span[1].date()}, before --until: its last {window.horizon} days are the test")

@@ -120,14 +120,16 @@ class EventLog:
         return _read_table(self.path / "customers.parquet")
 
 
-def import_data(source_name: str, path: Path | None, out: Path, progress: Progress | None = None) -> EventLog:
+def import_data(
+    source_name: str, path: Path | None, out: Path, progress: Progress | None = None, *, base: Path | None = None
+) -> EventLog:
     """Make the event log of a source in the directory `out`; an unchanged source is not imported again.
 
     Raises:
         ConfigurationError: unknown source, `out` is something else, another import into `out` is running.
         DataError: a file is missing or broken (file, column, row). `out` is then as it was before.
     """
-    return import_source(open_source(source_name, path), out, progress)
+    return import_source(open_source(source_name, path, base), out, progress)
 
 
 def log_directory(data_dir: Path, source_name: str) -> Path:

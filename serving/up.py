@@ -1,4 +1,4 @@
-"""`modiste up`: broker, Redis server, worker, responder and HTTP gateway on this machine, as one command.
+"""`modiste up`: broker, Redis server, worker, responder, HTTP gateway and archiver on this machine, as one command.
 
 `start_stack` is the same thing for a program: the demo and the tests run their own code while it runs.
 Servers that the settings name by URL are used; those at embedded:// are started here.
@@ -35,7 +35,9 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "worker": ("streams", "worker"),
     "responder": ("serving", "responder"),
     "api": ("serving", "api"),
+    "archiver": ("streams", "archiver"),
 }
+ANSWERING = ("worker", "responder", "api")
 
 # Constant, so that the commands in a second terminal are too; off the well-known ports, so that a broker or
 # Redis of the machine's own is not in the way.
@@ -107,7 +109,7 @@ def start_stack(
 
     Args:
         kafka: `tansu` or `apache`: what to start where kafka.url is embedded://.
-        processes: any of worker, responder, api; started in this order, restarted when they die.
+        processes: any of worker, responder, api, archiver; started in this order, restarted when they die.
         extra_env: laid over the environment of every process.
         kafka_port, redis_port: of the servers started here; 0 picks a free one. http.port 0 does, too.
         out: where output of all processes and notices go; stderr when None.

@@ -36,6 +36,41 @@ def worker() -> None:
     run_app(build_app(settings), settings.log.level)
 
 
+@streams.command()
+def archiver() -> None:
+    """Write `transactions` and `articles` to the archive until stopped; each message once, whatever happens."""
+    from streams.archiver import run_archiver
+
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    asyncio.run(run_archiver(settings, settings.data_dir / "archive"))
+
+
+@streams.group()
+def archive() -> None:
+    """Look at the archive and compact it."""
+
+
+@archive.command("compact")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compact_archive(as_json: bool) -> None:
+    """Merge what was archived into one file a day; also while the archiver runs."""
+    from dataclasses import asdict
+
+    from streams.archive import TopicArchive
+    from streams.archive_compaction import compact
+    from streams.archiver import TOPICS
+
+    directory = load_settings().data_dir / "archive"
+    done = {topic: compact(TopicArchive(directory, topic)) for topic in TOPICS}
+    if as_json:
+        click.echo(json.dumps({topic: asdict(result) for topic, result in done.items()}))
+        return
+    for topic, result in done.items():
+        again = f", {result.repeated} left out as repeated" if result.repeated else ""
+        click.echo(f"{topic:14} {result.segments} segments, {result.rows} rows into {result.days} days{again}")
+
+
 @streams.group()
 def topics() -> None:
     """Create and list the topics."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,6 +50,21 @@ class Processed:
     outcome: Outcome
     reason: str | None = None
     customer_id: str | None = None
+
+
+def admitted(value: bytes | None, latest: datetime) -> Event:
+    """The event of a message's value. Every reader of the topic takes and refuses the same messages by it.
+
+    Raises:
+        InvalidMessage: not an event, or one that occurred after `latest`, the present and MAX_AHEAD.
+    """
+    event = parse_event(value or b"")
+    if event.occurred_at > latest:
+        raise InvalidMessage(
+            f"occurred_at {event.occurred_at.isoformat()} is after {latest.isoformat()}, the present and a day",
+            column="occurred_at",
+        )
+    return event
 
 
 class StateEncoder(Protocol):
@@ -92,13 +107,7 @@ class Processor:
         groups: dict[str, list[tuple[int, Event]]] = {}
         for i, message in enumerate(messages):
             try:
-                event = parse_event(message.value or b"")
-                if event.occurred_at > latest:
-                    raise InvalidMessage(
-                        f"occurred_at {event.occurred_at.isoformat()} is after {latest.isoformat()}, "
-                        "the present and a day",
-                        column="occurred_at",
-                    )
+                event = admitted(message.value, latest)
             except InvalidMessage as error:
                 results[i] = Processed(Outcome.REJECTED, str(error))
             else:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infra.errors import ConfigurationError
+from offline.sources.archive import Archive
 from offline.sources.base import Source
 from offline.sources.complete_journey import CompleteJourney
 from offline.sources.hm import HM
@@ -20,19 +21,26 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     RetailRocket.name: RetailRocket,
     Mapping.name: Mapping,
     Synthetic.name: Synthetic,
+    Archive.name: Archive,
 }
 
 
 HELP = f"{', '.join(SOURCES)}; or several joined by +, each in its own folder of --path"
 
 
-def open_source(name: str, path: Path | None = None) -> Source:
+def open_source(name: str, path: Path | None = None, base: Path | None = None) -> Source:
     """The source `name` reading from `path`; for names joined by + each reads from the folder of its name.
+
+    `base` is what came before an archive, see offline.sources.archive.
 
     Raises:
         ConfigurationError: unknown name, a path that is needed and missing, a package not installed.
         DataError: a file is missing.
     """
+    if base is not None:
+        if name != Archive.name:
+            raise ConfigurationError(f"--base is for --data {Archive.name}, which it comes before; given is {name}")
+        return Archive(path, base)
     names = name.split("+")
     for part in names:
         if part not in SOURCES:

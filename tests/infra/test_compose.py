@@ -30,6 +30,7 @@ def test_the_process_kinds_are_there() -> None:
     assert {words[:2] for words in COMMANDS} == {
         ("streams", "topics"),
         ("streams", "worker"),
+        ("streams", "archiver"),
         ("serving", "responder"),
         ("serving", "api"),
         ("offline", "run"),

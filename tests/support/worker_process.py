@@ -1,4 +1,4 @@
-"""`modiste streams worker` as a real process, for tests: start, wait for what it did, stop, read its log."""
+"""A command such as `modiste streams worker` as a real process: start, wait for what it did, stop, read its log."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-COMMAND = [sys.executable, "-c", "from infra.cli import main; main()", "streams", "worker"]
+MODISTE = [sys.executable, "-c", "from infra.cli import main; main()"]
+WORKER = ("streams", "worker")
 
 
 class WorkerProcess:
-    """One worker; leaving the `with` block kills it if it still runs."""
+    """One process; leaving the `with` block kills it if it still runs."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str], words: tuple[str, ...] = WORKER) -> None:
         self._log_path = directory / f"worker-{time.monotonic_ns()}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MODISTE_")}
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                COMMAND, env={**clean, **settings}, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
+                [*MODISTE, *words], env={**clean, **settings}, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
             )
 
     @property
@@ -36,9 +37,9 @@ class WorkerProcess:
         end = time.monotonic() + seconds
         while not await done():
             if self.process.poll() is not None:
-                raise AssertionError(f"the worker ended with code {self.process.returncode}:\n{self.log}")
+                raise AssertionError(f"it ended with code {self.process.returncode}:\n{self.log}")
             if time.monotonic() > end:
-                raise AssertionError(f"not done within {seconds:g} s; the worker's log:\n{self.log}")
+                raise AssertionError(f"not done within {seconds:g} s; its log:\n{self.log}")
             await asyncio.sleep(0.1)
 
     def terminate(self, *, seconds: float = 30.0) -> int:
