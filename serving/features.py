@@ -124,26 +124,31 @@ class FeatureBuilder:
 
     def build(self, query: Query, candidates: CandidateSet) -> Floats:
         """float32[C, F] in the order of FEATURES, finite everywhere."""
-        history, rows = query.history, candidates.item_idx
+        blocks = (self._of_articles(query, candidates.item_idx), self._of_retrieval(query, candidates))
+        return np.concatenate(blocks, dtype=np.float32).T
+
+    def _of_articles(self, query: Query, rows: Ints) -> Floats:
+        """All but RETRIEVAL, float32[., C]: a column depends on its article alone, not on who found it or what else is
+        there."""
+        history = query.history
         trips = trips_of(history)
+        at = _Lookup(history.items, rows)
         blocks = (
-            self._own(history, trips, rows),
-            self._group(history, trips, rows),
+            self._own(history, trips, at, rows),
+            self._group(history, trips, at, rows),
             self._item[:, rows],
             self._lift(query.segment, rows)[None],
             np.repeat(np.array(customer_rhythm(history, trips))[:, None], len(rows), axis=1),
-            self._retrieval(query, candidates),
         )
-        return np.concatenate(blocks, dtype=np.float32).T
+        return np.concatenate(blocks, dtype=np.float32)
 
     def _lift(self, segment: int, rows: Ints) -> Floats:
         share = self._segment_share
         return np.asarray(np.log((share[segment, rows] + 1e-6) / (share[0, rows] + 1e-6)))
 
-    def _own(self, history: History, trips: Trips, rows: Ints) -> Doubles:
+    def _own(self, history: History, trips: Trips, at: _Lookup, rows: Ints) -> Doubles:
         """What the customer did with exactly these articles, float64[len(OWN), C]."""
-        at = _Lookup(history.items, rows)
-        inverse = np.searchsorted(history.items, history.item_idx)
+        inverse = history.place
 
         def summed(weights: Doubles) -> Doubles:
             return at(_sums(inverse, weights, len(history.items)), 0.0)
@@ -186,12 +191,12 @@ class FeatureBuilder:
         """log of the price now over the price last paid for the same article; 0 where either is unknown."""
         paid = np.full(len(history.items), np.nan)
         # In time order, so the newest stays.
-        paid[np.searchsorted(history.items, history.item_idx)] = history.prices
+        paid[history.place] = history.prices
         before = at(np.log1p(np.maximum(paid, 0)), np.nan)
         now = np.where(self._log_price[rows] > 0, self._log_price[rows], np.nan)
         return np.nan_to_num(now - before, nan=0.0)
 
-    def _group(self, history: History, trips: Trips, rows: Ints) -> Doubles:
+    def _group(self, history: History, trips: Trips, at: _Lookup, rows: Ints) -> Doubles:
         """What the customer bought of the candidates' groups, float64[len(GROUP), C]."""
         total = max(len(history), 1)
         past = {name: codes[history.item_idx] for name, codes in self._groups.items()}
@@ -206,7 +211,6 @@ class FeatureBuilder:
             np.minimum.at(ages, past[name], history.ages)
             return np.where(mine[name] > 0, ages[mine[name]], NEVER)
 
-        at = _Lookup(history.items, rows)
         count, once = at(history.count, 0.0), np.ones(len(history))
         subcategories = counted("subcategory", once)
         rhythm = trips.rhythm(past["subcategory"], self._sizes["subcategory"])
@@ -236,9 +240,10 @@ class FeatureBuilder:
             ]
         )
 
-    def _retrieval(self, query: Query, candidates: CandidateSet) -> Doubles:
+    def _of_retrieval(self, query: Query, candidates: CandidateSet) -> Doubles:
         rows = candidates.item_idx
-        related = _Lookup(query.related, rows)
+        items, summed, largest = query.related
+        related = _Lookup(items, rows)
         recent = np.unique(query.history.acts[-LOOKED_AT:])
         content = self._content[rows]
         nearest = (content @ self._content[recent].T).max(axis=1) if len(recent) else np.zeros(len(rows))
@@ -248,8 +253,8 @@ class FeatureBuilder:
                 self._factors[rows] @ query.factors,
                 content @ query.taste,
                 nearest,
-                related(query.related_sum, 0.0),
-                related(query.related_max, 0.0),
+                related(summed, 0.0),
+                related(largest, 0.0),
                 *np.log1p(candidates.ranks.T),
                 (candidates.ranks < UNRANKED).sum(axis=1),
             ]
@@ -274,7 +279,7 @@ class _Lookup:
 
 
 def _sums(group: Ints, weights: Doubles, n: int) -> Doubles:
-    return np.bincount(group, weights=weights, minlength=n).astype(np.float64)
+    return np.bincount(group, weights=weights, minlength=n).astype(np.float64, copy=False)
 
 
 def _item_columns(items: ItemTable, s: ItemStatistics) -> Floats:
@@ -305,6 +310,9 @@ def _looked_at(history: History, rows: Ints) -> list[Doubles]:
     columns = []
     for kind in (VIEW, CART):
         mine = history.act_types == kind
+        if not mine.any():
+            columns += [np.zeros(len(rows))] * (kind == VIEW) + [np.full(len(rows), np.log1p(NEVER))]
+            continue
         items, inverse = np.unique(history.acts[mine], return_inverse=True)
         at = _Lookup(items, rows)
         last = np.full(len(items), NEVER)

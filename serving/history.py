@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,13 @@ from streams.events import CART, EVENT_TYPES, PURCHASE, VIEW
 from streams.state import CustomerState
 
 DECAY_DAYS = 60.0
+Interest = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # articles ascending, and how much they interest
 # What an act says of interest, by type code. Where there are only purchases these weights change nothing.
 INTEREST = np.zeros(len(EVENT_TYPES))
 INTEREST[[PURCHASE, CART, VIEW]] = 1.0, 0.5, 0.2
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class History:
     """Events of known articles before `as_of` (microseconds), oldest first.
 
@@ -39,15 +41,30 @@ class History:
     acts: npt.NDArray[np.int64]
     act_ages: npt.NDArray[np.float64]
     act_types: npt.NDArray[np.uint8]
+    _interest: dict[float, Interest] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.item_idx)
 
-    def interest(self, days: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Articles acted on, ascending, and how much they interest: sum over acts of weight x exp(-age / days)."""
-        items, inverse = np.unique(self.acts, return_inverse=True)
-        weights = INTEREST[self.act_types] * np.exp(-self.act_ages / days)
-        return items, np.bincount(inverse, weights=weights, minlength=len(items)).astype(np.float64)
+    @cached_property
+    def place(self) -> npt.NDArray[np.int64]:
+        """Where each purchase's article stands in `items`, int64[n]."""
+        return np.searchsorted(self.items, self.item_idx)
+
+    def interest(self, days: float) -> Interest:
+        """Articles acted on, ascending, and how much they interest: sum over acts of weight x exp(-age / days).
+        Computed once; not to be written to."""
+        known = self._interest.get(days)
+        if known is None:
+            items, inverse = self._acted
+            weights = INTEREST[self.act_types] * np.exp(-self.act_ages / days)
+            known = items, np.bincount(inverse, weights=weights, minlength=len(items)).astype(np.float64, copy=False)
+            self._interest[days] = known
+        return known
+
+    @cached_property
+    def _acted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return np.unique(self.acts, return_inverse=True)
 
 
 def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int) -> History:

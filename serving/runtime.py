@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from serving.retrieval.content import Content, taste_of
 from serving.retrieval.covisitation import CoVisitation, Neighbours
 from serving.retrieval.hybrid import Hybrid
 from serving.retrieval.popular import Popular
-from serving.retrieval.query import Query
+from serving.retrieval.query import Query, Reading
 from serving.retrieval.repurchase import Repurchase
 from serving.retrieval.source import Source
 from serving.retrieval.two_tower import TwoTower
@@ -125,16 +125,13 @@ class Catalog:
         )
 
     def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
-        """A customer strictly before `as_of` (microseconds), with everything that sources and features ask for."""
+        """A customer strictly before `as_of` (microseconds)."""
         history = history_of(state, self.items.index, as_of)
-        return Query(
-            history,
-            vector,
-            self.statistics.segment_of(segment),
-            self.factors.fold_in(history),
-            taste_of(history, self.content),
-            *self.neighbours.of(history),
-        )
+        return Query(history, vector, self.statistics.segment_of(segment), self._reading)
+
+    @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self.factors.fold_in, partial(taste_of, vectors=self.content), self.neighbours.of)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,19 +17,18 @@ NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CandidateSet:
-    """item_idx: int64[C], no row twice · scores: float32[C, S], 0 where a source did not find it ·
-    ranks: float32[C, S] from 0, UNRANKED where a source did not find it. S in the order of `sources`."""
+    """item_idx: int64[C], no row twice · ranks: float32[C, S] from 0, UNRANKED where a source did not find it; S in
+    the order of `sources`."""
 
     sources: tuple[str, ...]
     item_idx: Ints
-    scores: Floats
     ranks: Floats
 
     def __len__(self) -> int:
         return len(self.item_idx)
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> CandidateSet:
-        return CandidateSet(self.sources, self.item_idx[mask], self.scores[mask], self.ranks[mask])
+        return self if mask.all() else CandidateSet(self.sources, self.item_idx[mask], self.ranks[mask])
 
     def found_by(self, row: int) -> str:
         """Names of the sources that found a candidate, best rank first, joined by '+'."""
@@ -50,13 +49,11 @@ def best(rows: npt.NDArray[np.integer], scores: npt.NDArray[np.floating], k: int
 def merge(sources: Sequence[str], found: Sequence[Found]) -> CandidateSet:
     """Union of what the sources found, in order of first appearance source by source."""
     rows = np.concatenate([items for items, _ in found]) if found else np.empty(0, np.int64)
-    unique, first = np.unique(rows, return_index=True)
-    item_idx = rows[np.sort(first)]
-    position = np.argsort(np.argsort(first))  # sorted value -> place in order of appearance
-    scores = np.zeros((len(item_idx), len(sources)), np.float32)
-    ranks = np.full((len(item_idx), len(sources)), UNRANKED, np.float32)
-    for s, (items, values) in enumerate(found):
-        places = position[np.searchsorted(unique, items)]
-        scores[places, s] = values
-        ranks[places, s] = np.arange(len(items))
-    return CandidateSet(tuple(sources), item_idx, scores, ranks)
+    sizes = [len(items) for items, _ in found]
+    unique, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    appeared = np.argsort(first)
+    place = np.empty(len(unique), np.int64)  # of each sorted row in order of appearance
+    place[appeared] = np.arange(len(unique))
+    ranks = np.full((len(unique), len(sources)), UNRANKED, np.float32)
+    ranks[place[inverse], np.repeat(np.arange(len(sources)), sizes)] = np.concatenate([*map(np.arange, sizes), []])
+    return CandidateSet(tuple(sources), unique[appeared], ranks)

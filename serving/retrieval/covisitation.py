@@ -44,11 +44,18 @@ class Neighbours:
         # Buying an article ten times says little more about its companions than buying it once.
         weighted = self.weights[places] * np.repeat(np.minimum(interest, 1.0), sizes)
         items = self.items[places]
-        summed = np.bincount(items, weights=weighted)
-        largest = np.zeros(len(summed), np.float32)
-        np.maximum.at(largest, items, weighted.astype(np.float32))
-        related = np.flatnonzero(summed)
-        return related, summed[related].astype(np.float32), largest[related]
+        # Sums over the articles met, not over the catalogue, of which they are a few in a thousand.
+        met = np.zeros(len(self.start) - 1, np.bool_)
+        met[items] = True
+        related = np.flatnonzero(met)
+        place = np.empty(len(met), np.int64)
+        place[related] = np.arange(len(related))
+        inverse = place[items]
+        summed = np.bincount(inverse, weights=weighted)
+        largest = np.zeros(len(related), np.float32)
+        np.maximum.at(largest, inverse, weighted.astype(np.float32))
+        some = summed != 0
+        return related[some], summed[some].astype(np.float32), largest[some]
 
     def save(self, path: Path) -> None:
         np.savez(path, start=self.start, items=self.items, weights=self.weights)
@@ -76,4 +83,5 @@ class CoVisitation:
     name = "covisitation"
 
     def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
-        return [best(query.related, query.related_sum, k) for query in queries]
+        found = [query.related for query in queries]
+        return [best(items, summed, k) for items, summed, _ in found]

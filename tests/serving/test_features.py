@@ -35,7 +35,7 @@ def features(given: Query, *articles: str) -> dict[str, dict[str, float]]:
     shape = (len(rows), len(SOURCES))
     ranks = np.full(shape, UNRANKED, np.float32)
     ranks[:, SOURCES.index("popular")] = np.arange(len(rows))
-    table = CATALOG.features.build(given, CandidateSet(SOURCES, rows, np.zeros(shape, np.float32), ranks))
+    table = CATALOG.features.build(given, CandidateSet(SOURCES, rows, ranks))
     assert table.shape == (len(articles), len(FEATURES))
     assert table.dtype == np.float32
     return {a: dict(zip(FEATURES, row.tolist(), strict=True)) for a, row in zip(articles, table, strict=True)}
@@ -294,10 +294,10 @@ def test_retrieval() -> None:
 
 def test_found_by_and_ranks_of_every_source() -> None:
     """Each source at a rank of its own; a candidate that all found, one that none but the last did."""
-    rows, shape = np.array([0, 1]), (2, len(SOURCES))
+    rows = np.array([0, 1])
     ranks = np.stack([np.arange(len(SOURCES)), np.full(len(SOURCES), UNRANKED)]).astype(np.float32)
     ranks[1, -1] = 3
-    table = CATALOG.features.build(query(None), CandidateSet(SOURCES, rows, np.zeros(shape, np.float32), ranks))
+    table = CATALOG.features.build(query(None), CandidateSet(SOURCES, rows, ranks))
     first = FEATURES.index("repurchase_rank")
     assert table[0, first : first + len(SOURCES)].tolist() == pytest.approx([log1p(n) for n in range(len(SOURCES))])
     assert table[:, FEATURES.index("found_by")].tolist() == [len(SOURCES), 1]
