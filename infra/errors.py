@@ -10,6 +10,7 @@
     ├── PortTaken               something else listens where we must
     └── Unavailable             retryable: a server did not answer in time
         ├── BrokerUnavailable
+        ├── RegistryUnavailable
         └── StoreUnavailable
             └── StoreConflict   another writer moved the value first; read again and retry
 
@@ -80,6 +81,10 @@ class Unavailable(ModisteError):
 
 class BrokerUnavailable(Unavailable):
     """The Kafka broker did not answer."""
+
+
+class RegistryUnavailable(Unavailable):
+    """The place of the bundles did not answer."""
 
 
 class StoreUnavailable(Unavailable):

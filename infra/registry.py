@@ -3,31 +3,28 @@
 ROOT/bundles/<bundle_id>/       verified before and after the copy, put in place by one rename, never changed
 ROOT/channels/<name>.json       a ChannelPointer, replaced atomically, moved under a lock
 ROOT/incoming/                  copies under way; what a killed publisher left is removed a day later
+
+The same layout below s3://BUCKET/PREFIX, see `infra.registry_bucket`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import re
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from infra.bundle import MANIFEST, Bundle, Manifest, check_bundle_id, open_bundle, read_manifest
+from infra.bundle import Bundle, Manifest, check_bundle_id, open_bundle
 from infra.clock import Clock, SystemClock
-from infra.errors import BundleError, BundleNotFound, ConfigurationError
+from infra.errors import BundleError, BundleNotFound, ConfigurationError, RegistryUnavailable
+from infra.registry_bucket import SCHEME as BUCKETS
+from infra.registry_bucket import Bucket
+from infra.registry_folder import Folder, Keeper
 
-SCHEME = "file://"
-ABANDONED_AFTER_S = 86_400
+FOLDERS = "file://"
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LISTED = 5
@@ -46,63 +43,37 @@ class ChannelPointer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registry:
-    """Bundles and channels below one directory.
+    """Bundles and channels below one place.
 
     Args:
-        url: `file://PATH`; PATH relative to the working directory or (`file:///...`) absolute.
+        url: `file://PATH`, PATH relative to the working directory or (`file:///...`) absolute; or s3://BUCKET/PREFIX.
         clock: dates the channel moves.
+        cache: where bundles of a bucket are kept on this machine; default: below the user's cache directory.
 
     Raises:
-        ConfigurationError: another scheme, or no path.
+        ConfigurationError: another scheme, no path, or what a bucket needs is not installed.
     """
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
-        path = url.removeprefix(SCHEME)
-        if not url.startswith(SCHEME) or not path:
-            raise ConfigurationError(
-                f"registry.url = {url!r}: allowed is file://PATH, for example file://.modiste/registry"
-            )
-        self.root = Path(path)
+    def __init__(self, url: str, clock: Clock | None = None, cache: Path | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._bundles = self.root / "bundles"
-        self._channels = self.root / "channels"
-        self._incoming = self.root / "incoming"
+        self._keeper = _keeper(url, cache)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self._keeper.place
 
     def publish(self, directory: Path) -> str:
         """Copy a finished bundle into the registry and return its id; the same bundle again changes nothing.
 
         Raises:
-            BundleError: not a sound bundle, the id is taken by other or damaged content, or the disk refuses.
+            BundleError: not a sound bundle, the id is taken by other or damaged content, or the place refuses.
+            RegistryUnavailable: no answer; publishing again goes on.
         """
         source = open_bundle(directory)
-        target = self._bundles / source.bundle_id
-        if target.exists():
-            return self._same(target, source)
-        with self._writing():
-            return self._copy_in(source, target)
-
-    def _copy_in(self, source: Bundle, target: Path) -> str:
-        for folder in (self._bundles, self._incoming):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        aside = Path(tempfile.mkdtemp(prefix=f"{source.bundle_id}-", dir=self._incoming))
-        try:
-            for name in (*source.manifest.files, MANIFEST):
-                (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.path / name, aside / name)
-                _flush(aside / name)
-            if open_bundle(aside).manifest != source.manifest:
-                raise BundleError(f"{source.path} changed while it was published; publish it again")
-            aside.chmod(0o755)
-            try:
-                aside.rename(target)
-            except OSError:
-                if not target.is_dir():
-                    raise
-                return self._same(target, source)
-            _flush(self._bundles)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        if not self._is_held(source):
+            self._keeper.put(source)
+            self._is_held(source)
         return source.bundle_id
 
     def open(self, bundle_id: str) -> Bundle:
@@ -111,10 +82,11 @@ class Registry:
         Raises:
             BundleNotFound: not published; says what is.
             BundleError: damaged; says where.
+            RegistryUnavailable: no answer, and no copy of it here.
         """
-        path = self._bundles / check_bundle_id(bundle_id)
-        if not path.is_dir():
-            raise BundleNotFound(f"no bundle {bundle_id} in {self.root}; {self._known_bundles()}")
+        path = self._keeper.local(check_bundle_id(bundle_id))
+        if path is None:
+            raise BundleNotFound(f"no bundle {bundle_id} in {self.place}; {self._known_bundles()}")
         bundle = open_bundle(path)
         if bundle.bundle_id != bundle_id:
             raise BundleError(f"{path} holds bundle {bundle.bundle_id}; expected {bundle_id}")
@@ -130,7 +102,7 @@ class Registry:
         """
         _check_channel(channel)
         self.open(bundle_id)
-        with self._locked(channel):
+        with self._keeper.locked(channel):
             try:
                 now = self.pointer(channel)
             except BundleNotFound:
@@ -150,7 +122,7 @@ class Registry:
             BundleError: the earlier bundle is damaged.
         """
         _check_channel(channel)
-        with self._locked(channel):
+        with self._keeper.locked(channel):
             now = self.pointer(channel)
             if now.previous is None:
                 raise BundleNotFound(f"channel {channel} has only pointed at {now.bundle_id}; nothing to roll back to")
@@ -164,18 +136,15 @@ class Registry:
             BundleNotFound: no such channel; says which there are.
             BundleError: the pointer's file is damaged.
         """
-        path = self._channels / f"{_check_channel(channel)}.json"
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError as error:
+        raw = self._keeper.read_pointer(_check_channel(channel))
+        path = self._keeper.whereabouts(channel)
+        if raw is None:
             channels = ", ".join(self.channels()) or "none"
             raise BundleNotFound(
-                f"channel {channel} of {self.root} points nowhere; channels: {channels}; "
+                f"channel {channel} of {self.place} points nowhere; channels: {channels}; "
                 f"{self._known_bundles()}; "
                 "build a bundle with `modiste offline run` or choose one with `modiste bundles activate`"
-            ) from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+            )
         try:
             pointer = msgspec.json.decode(raw, type=ChannelPointer)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -193,61 +162,52 @@ class Registry:
 
     def channels(self) -> list[str]:
         """Names of the channels, sorted."""
-        return sorted(path.stem for path in self._channels.glob("*.json") if _CHANNEL.fullmatch(path.stem))
+        return sorted(name for name in self._keeper.channels() if _CHANNEL.fullmatch(name))
 
     def bundle_ids(self) -> list[str]:
         """Names below `bundles/`, newest first, sound or not."""
-        return sorted((path.name for path in self._bundles.glob("*")), reverse=True)
+        return sorted(self._keeper.names(), reverse=True)
 
     def manifests(self) -> list[Manifest]:
         """Manifests of the published bundles, newest first; an unreadable one is logged and left out."""
         found = []
-        for path in map(self._bundles.joinpath, self.bundle_ids()):
+        for name in self.bundle_ids():
             try:
-                manifest = read_manifest(path)
-                if manifest.bundle_id != path.name:
-                    raise BundleError(f"{path} holds bundle {manifest.bundle_id}")
+                manifest = self._keeper.manifest(name)
+                if manifest is None:
+                    continue  # in a bucket, one that is still on its way
+                if manifest.bundle_id != name:
+                    raise BundleError(f"{self.place}: {name} holds bundle {manifest.bundle_id}")
                 found.append(manifest)
+            except RegistryUnavailable:
+                raise
             except BundleError as error:
                 log.warning("left out of the list: %s", error)
         return sorted(found, key=lambda manifest: (manifest.created_at, manifest.bundle_id), reverse=True)
 
-    def _same(self, target: Path, source: Bundle) -> str:
+    def _is_held(self, source: Bundle) -> bool:
+        """Whether this very bundle is published.
+
+        Raises:
+            BundleError: its id is taken by something else, or what is published is damaged.
+        """
+        target = self._keeper.local(source.bundle_id)
+        if target is None:
+            return False
         try:
             held = open_bundle(target).manifest
         except BundleError as error:
             raise BundleError(f"{error}; it is published but damaged: remove {target}, then publish again") from error
         if held != source.manifest:
             raise BundleError(f"{target} is taken by another bundle; a published bundle is never overwritten")
-        return source.bundle_id
+        return True
 
     def _point(self, channel: str, bundle_id: str, previous: str | None, by: str) -> ChannelPointer:
         pointer = ChannelPointer(
             channel=channel, bundle_id=bundle_id, previous=previous, activated_at=self._clock.now(), by=by
         )
-        aside = self._channels / f".{channel}.new"
-        with self._writing():
-            aside.write_bytes(msgspec.json.format(msgspec.json.encode(pointer), indent=2) + b"\n")
-            _flush(aside)
-            aside.replace(self._channels / f"{channel}.json")
-            _flush(self._channels)
+        self._keeper.write_pointer(channel, msgspec.json.format(msgspec.json.encode(pointer), indent=2) + b"\n")
         return pointer
-
-    @contextlib.contextmanager
-    def _locked(self, channel: str) -> Iterator[None]:
-        with self._writing():
-            self._channels.mkdir(parents=True, exist_ok=True)
-            lock = (self._channels / f".{channel}.lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BundleError(f"registry {self.root} cannot be written: {error}") from error
 
     def _known_bundles(self) -> str:
         ids = [manifest.bundle_id for manifest in self.manifests()]
@@ -256,23 +216,17 @@ class Registry:
         more = f" and {len(ids) - _LISTED} older" if len(ids) > _LISTED else ""
         return f"published: {', '.join(ids[:_LISTED])}{more}"
 
-    def _sweep(self) -> None:
-        for path in self._incoming.iterdir():
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
-                    shutil.rmtree(path)
+
+def _keeper(url: str, cache: Path | None) -> Keeper:
+    for scheme in (FOLDERS, BUCKETS):
+        if url.startswith(scheme) and url.removeprefix(scheme).strip("/"):
+            return Folder(Path(url.removeprefix(scheme))) if scheme == FOLDERS else Bucket(url, cache)
+    raise ConfigurationError(
+        f"registry.url = {url!r}: allowed are file://PATH, for example file://.modiste/registry, and s3://BUCKET/PREFIX"
+    )
 
 
 def _check_channel(channel: str) -> str:
     if not _CHANNEL.fullmatch(channel):
         raise BundleError(f"{channel!r} is not a channel name; use up to 64 of a-z, 0-9, '.', '_', '-', no sign first")
     return channel
-
-
-def _flush(path: Path) -> None:
-    """Onto the disk, so that a rename after it never shows an empty file after a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

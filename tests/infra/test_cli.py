@@ -188,7 +188,7 @@ def test_activate_list_show_rollback(registry: Registry, tmp_path: Path) -> None
 def test_verify_tells_the_damaged_from_the_sound(registry: Registry, tmp_path: Path) -> None:
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     assert run("bundles", "verify").exit_code == 0
-    (registry.root / "bundles" / green / "words.txt").write_text("groen")
+    (Path(registry.place) / "bundles" / green / "words.txt").write_text("groen")
     result = run("bundles", "verify", "--json")
     assert result.exit_code == 1
     told = answer(result)

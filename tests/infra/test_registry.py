@@ -17,6 +17,7 @@ from infra.bundle import open_bundle
 from infra.clock import ManualClock
 from infra.errors import BundleError, BundleNotFound, ConfigurationError
 from infra.registry import Registry
+from tests.suites.registry_suite import RegistrySuite
 from tests.support.toy_bundles import CREATED, toy_bundle
 
 
@@ -37,7 +38,7 @@ def published(registry: Registry, tmp_path: Path, words: str, *, hours: int = 0)
 
 
 def left_aside(registry: Registry) -> list[Path]:
-    return list((registry.root / "incoming").glob("*"))
+    return list((Path(registry.place) / "incoming").glob("*"))
 
 
 def test_a_published_bundle_opens_without_its_origin(registry: Registry, tmp_path: Path) -> None:
@@ -49,17 +50,17 @@ def test_a_published_bundle_opens_without_its_origin(registry: Registry, tmp_pat
 
 def test_publishing_again_changes_nothing(registry: Registry, tmp_path: Path) -> None:
     bundle_id = published(registry, tmp_path, "red")
-    before = (registry.root / "bundles" / bundle_id).stat().st_ino
+    before = (Path(registry.place) / "bundles" / bundle_id).stat().st_ino
     assert registry.publish(tmp_path / "built-red") == bundle_id
-    assert (registry.root / "bundles" / bundle_id).stat().st_ino == before
+    assert (Path(registry.place) / "bundles" / bundle_id).stat().st_ino == before
     assert registry.bundle_ids() == [bundle_id]
 
 
 def test_a_published_bundle_is_never_overwritten(registry: Registry, tmp_path: Path) -> None:
     first, second = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     for name in (first, second):
-        shutil.move(registry.root / "bundles" / name, tmp_path / name)
-    shutil.move(tmp_path / second, registry.root / "bundles" / first)
+        shutil.move(Path(registry.place) / "bundles" / name, tmp_path / name)
+    shutil.move(tmp_path / second, Path(registry.place) / "bundles" / first)
     with pytest.raises(BundleError, match="is taken by another bundle; a published bundle is never overwritten"):
         registry.publish(tmp_path / "built-red")
     with pytest.raises(BundleError, match=f"holds bundle {second}; expected {first}"):
@@ -68,7 +69,7 @@ def test_a_published_bundle_is_never_overwritten(registry: Registry, tmp_path: P
 
 def test_a_damaged_published_bundle_is_not_taken_for_the_same(registry: Registry, tmp_path: Path) -> None:
     bundle_id = published(registry, tmp_path, "red")
-    (registry.root / "bundles" / bundle_id / "words.txt").write_text("rod")
+    (Path(registry.place) / "bundles" / bundle_id / "words.txt").write_text("rod")
     with pytest.raises(BundleError, match=r"published but damaged: remove .*, then publish again"):
         registry.publish(tmp_path / "built-red")
 
@@ -88,7 +89,7 @@ def test_a_copy_that_goes_wrong_leaves_nothing(
         target.write_bytes(source.read_bytes()[:1])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("infra.registry.shutil.copyfile", full)
+    monkeypatch.setattr("infra.registry_folder.shutil.copyfile", full)
     with pytest.raises(BundleError, match=r"cannot be written: .*No space left on device"):
         published(registry, tmp_path, "red")
     assert registry.bundle_ids() == []
@@ -98,7 +99,7 @@ def test_a_copy_that_goes_wrong_leaves_nothing(
 def test_a_copy_that_differs_is_not_published(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.registry.shutil.copyfile", lambda source, target: target.write_bytes(b"?"))
+    monkeypatch.setattr("infra.registry_folder.shutil.copyfile", lambda source, target: target.write_bytes(b"?"))
     with pytest.raises(BundleError):
         published(registry, tmp_path, "red")
     assert registry.bundle_ids() == []
@@ -107,7 +108,7 @@ def test_a_copy_that_differs_is_not_published(
 
 def test_what_a_killed_publisher_left_is_removed_a_day_later(registry: Registry, tmp_path: Path) -> None:
     published(registry, tmp_path, "red")
-    old, young = (registry.root / "incoming" / name for name in ("old", "young"))
+    old, young = (Path(registry.place) / "incoming" / name for name in ("old", "young"))
     old.mkdir()
     young.mkdir()
     os.utime(old, (0, 0))
@@ -121,7 +122,7 @@ def test_one_bundle_published_by_many_at_once_is_published_once(registry: Regist
 
     def publish(_: int) -> str:
         start.wait(timeout=10)
-        return Registry(f"file://{registry.root}").publish(tmp_path / "b")
+        return Registry(f"file://{Path(registry.place)}").publish(tmp_path / "b")
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(publish, range(8))) == {bundle_id}
@@ -168,7 +169,7 @@ def test_rollback_and_back_again(registry: Registry, tmp_path: Path) -> None:
 def test_a_channel_never_moves_to_an_unsound_bundle(registry: Registry, tmp_path: Path) -> None:
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     pointer = registry.activate("production", red)
-    (registry.root / "bundles" / green / "words.txt").write_text("gr")
+    (Path(registry.place) / "bundles" / green / "words.txt").write_text("gr")
     with pytest.raises(BundleError, match="has 2 bytes, expected 5"):
         registry.activate("production", green)
     with pytest.raises(BundleNotFound):
@@ -180,7 +181,7 @@ def test_rollback_refuses_a_damaged_predecessor(registry: Registry, tmp_path: Pa
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     registry.activate("production", red)
     pointer = registry.activate("production", green)
-    (registry.root / "bundles" / red / "words.txt").unlink()
+    (Path(registry.place) / "bundles" / red / "words.txt").unlink()
     with pytest.raises(BundleError, match=r"words\.txt is missing"):
         registry.rollback("production")
     assert registry.pointer("production") == pointer
@@ -217,7 +218,7 @@ def test_only_a_channel_name_becomes_a_path(registry: Registry, tmp_path: Path, 
 def test_a_damaged_pointer_is_told_and_can_be_repaired(registry: Registry, tmp_path: Path, raw: bytes) -> None:
     red = published(registry, tmp_path, "red")
     registry.activate("production", red)
-    (registry.root / "channels" / "production.json").write_bytes(raw)
+    (Path(registry.place) / "channels" / "production.json").write_bytes(raw)
     with pytest.raises(BundleError, match=r"production\.json is damaged .*bundles activate"):
         registry.resolve("production")
     assert registry.activate("production", red).previous is None
@@ -227,7 +228,7 @@ def test_a_damaged_pointer_is_told_and_can_be_repaired(registry: Registry, tmp_p
 def test_a_pointer_of_another_channel_or_to_outside_is_refused(registry: Registry, tmp_path: Path) -> None:
     red = published(registry, tmp_path, "red")
     registry.activate("candidate", red)
-    channels = registry.root / "channels"
+    channels = Path(registry.place) / "channels"
     shutil.copyfile(channels / "candidate.json", channels / "production.json")
     with pytest.raises(BundleError, match="is the pointer of channel 'candidate'; expected 'production'"):
         registry.pointer("production")
@@ -259,16 +260,16 @@ def test_the_list_is_newest_first_and_leaves_out_what_it_cannot_read(
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     old, new, bad = (published(registry, tmp_path, word, hours=hour) for hour, word in enumerate(("a", "b", "c")))
-    (registry.root / "bundles" / bad / "manifest.json").write_text("{")
-    (registry.root / "bundles" / "notes.txt").write_text("not a bundle")
+    (Path(registry.place) / "bundles" / bad / "manifest.json").write_text("{")
+    (Path(registry.place) / "bundles" / "notes.txt").write_text("not a bundle")
     with caplog.at_level(logging.WARNING):
         assert [manifest.bundle_id for manifest in registry.manifests()] == [new, old]
     assert bad in caplog.text
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "registry", "file://", ""])
+@pytest.mark.parametrize("url", ["gs://bucket/x", "s3://", "registry", "file://", ""])
 def test_another_scheme_is_refused_with_the_allowed_one(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"allowed is file://PATH"):
+    with pytest.raises(ConfigurationError, match=r"allowed are file://PATH"):
         Registry(url)
 
 
@@ -286,3 +287,7 @@ def test_a_registry_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         Registry(f"file://{tmp_path}/registry").publish(tmp_path / "b")
     with contextlib.suppress(FileNotFoundError):
         assert not list((tmp_path / "registry").parent.glob(".*.new"))
+
+
+class TestFolder(RegistrySuite):
+    """The suite on a directory."""

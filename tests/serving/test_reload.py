@@ -86,7 +86,7 @@ async def test_a_damaged_file_is_refused(registry: Registry, two: tuple[str, str
     holder = RuntimeHolder(registry, "production", Loader())
     await holder.refresh()
     registry.activate("production", two[1])
-    path = registry.root / "bundles" / two[1] / "words.txt"
+    path = Path(registry.place) / "bundles" / two[1] / "words.txt"
     path.write_bytes(b"x" * path.stat().st_size)
     assert await holder.refresh() is False
     assert holder.current.bundle_id == two[0]

@@ -163,3 +163,19 @@ def _container(
                     raise TimeoutError(f"{image} did not answer within {CONTAINER_TIMEOUT_S:g} s")
                 time.sleep(0.2)
             yield
+
+
+@contextmanager
+def running_s3() -> Iterator[str]:
+    """`http://127.0.0.1:port` of an S3 server in this process (moto's), empty at first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library's own
+        from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
