@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
 import click
 import msgspec
 
+from infra.announce import announce
 from infra.bundle import check_bundle_id
 from infra.errors import BundleError, BundleNotFound
 from infra.registry import ChannelPointer, Registry
@@ -105,9 +107,11 @@ def show(bundle_id: str | None, channel: str | None, as_json: bool) -> None:
 @click.option("--by", default="cli", show_default=True, help="Who moves it; kept in the pointer.")
 @AS_JSON
 def activate(bundle_id: str, channel: str | None, by: str, as_json: bool) -> None:
-    """Verify BUNDLE_ID and point the channel at it."""
+    """Verify BUNDLE_ID and point the channel at it; running processes take it up within seconds."""
     settings, registry = _open()
-    _tell(registry.activate(channel or settings.registry.channel, bundle_id, by=by), as_json)
+    pointer = registry.activate(channel or settings.registry.channel, bundle_id, by=by)
+    asyncio.run(announce(settings, pointer))
+    _tell(pointer, as_json)
 
 
 @bundles.command()
@@ -117,7 +121,9 @@ def activate(bundle_id: str, channel: str | None, by: str, as_json: bool) -> Non
 def rollback(channel: str | None, by: str, as_json: bool) -> None:
     """Point the channel at the bundle it pointed at before."""
     settings, registry = _open()
-    _tell(registry.rollback(channel or settings.registry.channel, by=by), as_json)
+    pointer = registry.rollback(channel or settings.registry.channel, by=by)
+    asyncio.run(announce(settings, pointer))
+    _tell(pointer, as_json)
 
 
 @bundles.command()

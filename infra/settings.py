@@ -134,11 +134,13 @@ class HttpSettings(Section):
 
 
 class WorkerSettings(Section):
-    """The folding process: consumer group, messages a batch, batches read ahead."""
+    """The folding process: consumer group, messages a batch, batches read ahead, customers a second that a sweep looks
+    at after a bundle has changed."""
 
     group: Name = "modiste-worker"
     batch_size: Count = 2_000
     queue_batches: Count = 8
+    sweep_per_s: Count = 2_000
 
 
 class ArchiverSettings(Section):

@@ -15,9 +15,10 @@ from typing import Protocol
 
 from infra.clock import Clock
 from infra.errors import BrokerUnavailable, BundleError, Unavailable
+from infra.follow import Refusal
 from serving.activity import ActivityRing
 from serving.messages import RecommendationRequest, Recommendations
-from serving.reload import Loaded, Refusal
+from serving.reload import Loaded
 from serving.responder import Responder
 from streams.events import EVENT_TYPES, Event, encode_event, from_micros
 from streams.store import StateStore, StoredCustomer

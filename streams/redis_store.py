@@ -156,6 +156,13 @@ class RedisStore:
                     break
         return sorted(found)
 
+    async def scan(self, cursor: int, count: int) -> tuple[int | None, list[str]]:
+        with store_errors(self._settings):
+            page: Any = await self._client.scan(cursor, match=f"{self._prefix}*", count=count)
+        following, keys = page
+        start = len(self._prefix)
+        return int(following) or None, list(dict.fromkeys(key.decode()[start:] for key in keys))
+
     async def ping(self) -> None:
         with store_errors(self._settings):
             await self._client.ping()

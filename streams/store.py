@@ -50,6 +50,13 @@ class StateStore(Protocol):
         """Up to `limit` ids, sorted; which ones, where more are stored, is open."""
         ...
 
+    async def scan(self, cursor: int, count: int) -> tuple[int | None, list[str]]:
+        """About `count` ids from `cursor` (0 begins) and the cursor of the next page, None after the last one.
+
+        Whoever is stored throughout is on some page; an id may come twice.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return when the store answers."""
         ...
@@ -93,6 +100,11 @@ class MemoryStore:
 
     async def customer_ids(self, limit: int) -> list[str]:
         return sorted(self._values)[:limit]
+
+    async def scan(self, cursor: int, count: int) -> tuple[int | None, list[str]]:
+        ids = list(self._values)  # in the order of arrival, and nobody leaves
+        following = cursor + count
+        return following if following < len(ids) else None, ids[cursor:following]
 
     async def ping(self) -> None:
         return None

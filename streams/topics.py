@@ -7,7 +7,7 @@
 | recommendation-requests | customer_id | `serving.messages.RecommendationRequest` |
 | recommendations | customer_id | `serving.messages.Recommendations` |
 | impressions | customer_id | what was shown |
-| bundles | channel | a channel has moved: reload |
+| bundles | channel | `infra.announce.Announcement`: the channel has moved, look at it |
 | dead-letters | the message's own | `streams.dead_letters.DeadLetter` |
 
 Messages of one customer share a key, hence a partition, hence their order.
@@ -15,6 +15,7 @@ Messages of one customer share a key, hence a partition, hence their order.
 
 from __future__ import annotations
 
+from infra import announce
 from infra.kafka import TopicSpec
 from infra.settings import KafkaSettings
 
@@ -23,7 +24,7 @@ ARTICLES = "articles"
 REQUESTS = "recommendation-requests"
 RECOMMENDATIONS = "recommendations"
 IMPRESSIONS = "impressions"
-BUNDLES = "bundles"
+BUNDLES = announce.BUNDLES
 DEAD_LETTERS = "dead-letters"
 
 _DAY_MS = 86_400_000

@@ -1,7 +1,8 @@
 """What the folding process does with a batch, and the bundle it encodes with. No Faust in here.
 
 The bundle only gives the encoder: without one, states are written all the same and serving encodes on a miss.
-A new bundle is loaded beside the old one, in a thread, and takes its place between two batches.
+A new bundle is loaded beside the old one, in a thread, and takes its place between two batches; then a sweep in the
+background encodes the customers who are stored already.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from datetime import datetime
 
+from infra.bundle import Bundle
 from infra.clock import Clock
-from infra.errors import BundleNotFound, ModisteError
+from infra.errors import ModisteError
+from infra.follow import POLL_S, BundleFollower
 from infra.kafka import Producer, ensure_topics
 from infra.registry import Registry
 from infra.settings import Settings, make_clock
@@ -22,13 +24,14 @@ from streams.dead_letters import send_dead_letters
 from streams.encoder import QueryEncoder, load_query_encoder
 from streams.processor import Processor, RawMessage
 from streams.redis_store import open_store
-from streams.state import Outcome
+from streams.state import Outcome, empty_state
 from streams.store import StateStore
+from streams.sweep import sweep
 from streams.topics import topic_specs
 
 logger = logging.getLogger(__name__)
 
-BUNDLE_POLL_S = 2.0
+BUNDLE_POLL_S = POLL_S
 REPORT_S = 10.0
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
@@ -40,14 +43,17 @@ class FoldWorker:
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or make_clock(settings.clock)
-        self._registry = Registry(settings.registry.url)
+        registry = settings.registry
+        self._follower: BundleFollower[QueryEncoder] = BundleFollower(
+            Registry(registry.url), registry.channel, _load, poll_s=BUNDLE_POLL_S, taken=self._take
+        )
         self._producer = Producer(settings.kafka, linger_ms=5)
         self._store: StateStore | None = None
         self._processor: Processor | None = None
-        self._bundle_id: str | None = None
-        self._refused: tuple[str, datetime] | None = None
-        self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._sweep: asyncio.Task[object] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.totals: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -60,17 +66,19 @@ class FoldWorker:
         self._store = await open_store(self._settings.redis)
         await self._producer.start()
         self._processor = Processor(self._store, self._clock)
-        await self.reload()
-        if self._bundle_id is None:
+        await self._follower.start()
+        if self._follower.bundle_id is None:
             channel = self._settings.registry.channel
             logger.info("no bundle on channel %s yet: states are written without embeddings", channel)
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._report())]
+        self._tasks = [asyncio.create_task(self._report())]
 
     async def stop(self) -> None:
         """Let go of everything; says what was done."""
-        for task in self._tasks:
+        await self._follower.stop()
+        tasks = [*self._tasks, *([self._sweep] if self._sweep is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(ModisteError):
             await self._producer.stop()
         if self._store is not None:
@@ -85,7 +93,11 @@ class FoldWorker:
         """
         if self._processor is None:
             raise RuntimeError("FoldWorker was given a batch before start()")
-        results = await self._processor.process(messages)
+        self._idle.clear()
+        try:
+            results = await self._processor.process(messages)
+        finally:
+            self._idle.set()
         refused = [
             (message, result.reason or "")
             for message, result in zip(messages, results, strict=True)
@@ -102,37 +114,25 @@ class FoldWorker:
             EVENTS.labels(outcome).inc(count)
 
     async def reload(self, _: bytes = b"") -> None:
-        """Take the bundle the channel points to, if it is another; a refused one changes nothing."""
-        channel = self._settings.registry.channel
-        async with self._reloading:
-            try:
-                pointer = await asyncio.to_thread(self._registry.pointer, channel)
-            except BundleNotFound:
-                return
-            except ModisteError as error:
-                logger.warning("channel %s cannot be read: %s", channel, error)
-                return
-            bundle_id, key = pointer.bundle_id, (pointer.bundle_id, pointer.activated_at)
-            if bundle_id == self._bundle_id or key == self._refused or self._processor is None:
-                return
-            try:
-                self._processor.encoder = await asyncio.to_thread(self._load, bundle_id)
-            except Exception as error:  # whatever a bad bundle does while loading, folding must go on
-                if not isinstance(error, ModisteError):
-                    logger.exception("bundle %s broke its loader", bundle_id)
-                self._refused = key  # said once; activating it again tries again
-                logger.error("bundle %s refused, %s stays: %s", bundle_id, self._bundle_id or "none", error)
-                return
-            self._bundle_id, self._refused = bundle_id, None
-            logger.info("encoding with bundle %s (channel %s)", bundle_id, channel)
+        """Look at the channel now; a refused bundle changes nothing."""
+        if self._processor is not None:
+            await self._follower.refresh()
 
-    def _load(self, bundle_id: str) -> QueryEncoder:
-        return load_query_encoder(self._registry.open(bundle_id))
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(BUNDLE_POLL_S)
-            await self.reload()
+    def _take(self, encoder: QueryEncoder) -> None:
+        if self._processor is None or self._store is None:
+            return
+        self._processor.encoder = encoder
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = asyncio.create_task(
+            sweep(
+                self._store,
+                encoder,
+                per_second=self._settings.worker.sweep_per_s,
+                idle=self._idle,
+            )
+        )
+        self._sweep.add_done_callback(_told)
 
     async def _report(self) -> None:
         said = self._summary()
@@ -145,3 +145,16 @@ class FoldWorker:
 
     def _summary(self) -> str:
         return ", ".join(f"{self.totals[outcome.value]} {outcome.value}" for outcome in Outcome)
+
+
+def _load(bundle: Bundle) -> QueryEncoder:
+    """The encoder, after its first inference."""
+    encoder = load_query_encoder(bundle)
+    encoder.encode([empty_state("warm-up")])
+    return encoder
+
+
+def _told(task: asyncio.Task[object]) -> None:
+    """A sweep that failed is told and not tried again: serving encodes on a miss, the next bundle sweeps anew."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the sweep ended early: %s: %s", type(error).__name__, error)

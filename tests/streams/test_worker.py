@@ -139,7 +139,7 @@ async def test_refused_bundle_is_named_once_and_the_old_one_stays(toy: Toy, capl
     await toy.worker.reload()
     await toy.worker.reload()
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert line.startswith(f"bundle {bad} refused, {good} stays: ")
+    assert line.startswith(f"bundle {bad} refused, {good} stays in use: ")
     await toy.fold(HAT)
     assert await toy.space_of("anna") == good
     toy.registry.rollback("production")
@@ -148,7 +148,7 @@ async def test_refused_bundle_is_named_once_and_the_old_one_stays(toy: Toy, capl
 
 
 async def test_worker_looks_for_a_new_bundle_by_itself(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.worker.BUNDLE_POLL_S", 0.01)
+    monkeypatch.setattr(toy.worker._follower, "_poll_s", 0.01)
     await toy.worker.start()
     first = toy.publish("red")
     for _ in range(200):
@@ -157,6 +157,20 @@ async def test_worker_looks_for_a_new_bundle_by_itself(toy: Toy, monkeypatch: py
             break
         await asyncio.sleep(0.01)
     assert await toy.space_of("anna") == first
+    await toy.worker.stop()
+
+
+async def test_who_is_stored_is_encoded_anew_without_an_event(toy: Toy) -> None:
+    toy.publish("red")
+    await toy.worker.start()
+    await toy.fold(HAT)
+    second = toy.publish("blue")
+    await toy.worker.reload()
+    for _ in range(200):
+        if await toy.space_of("anna") == second:
+            break
+        await asyncio.sleep(0.01)
+    assert await toy.space_of("anna") == second
     await toy.worker.stop()
 
 

@@ -96,3 +96,15 @@ class StoreSuite:
 
     async def test_ping(self, store: StateStore) -> None:
         await store.ping()
+
+    async def test_scan_comes_to_everybody_page_by_page(self, store: StateStore) -> None:
+        names = {f"customer-{n}" for n in range(25)}
+        await store.save([StoredCustomer(state_of(name, "shirt")) for name in sorted(names)])
+        found: set[str] = set()
+        cursor: int | None = 0
+        for _ in range(1_000):
+            cursor, page = await store.scan(cursor, 4)
+            found |= set(page)
+            if cursor is None:
+                break
+        assert cursor is None and found == names

@@ -1,0 +1,50 @@
+"""Telling running processes that a channel has moved, on the topic `bundles`.
+
+The registry is the truth and every process looks at it every two seconds; the message only wakes them sooner. So an
+announcement that cannot be made is a warning, never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from infra.errors import BrokerUnavailable, ModisteError
+from infra.kafka import Producer
+from infra.registry import ChannelPointer
+from infra.settings import Settings
+
+BUNDLES = "bundles"
+TIMEOUT_S = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """Value on the topic `bundles`; the key is the channel, and the topic keeps the last one of each."""
+
+    channel: str
+    bundle_id: str
+    uri: str
+
+
+async def announce(settings: Settings, pointer: ChannelPointer) -> bool:
+    """Say that the channel points there now; False, with a warning, where no broker takes it in time."""
+    if settings.kafka.url.startswith("embedded://"):
+        return False  # none is configured: it runs inside `modiste up`, which tells its URL
+    said = Announcement(channel=pointer.channel, bundle_id=pointer.bundle_id, uri=settings.registry.url)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await _send(settings, said)
+    except (ModisteError, TimeoutError) as error:
+        reason = str(error) if isinstance(error, BrokerUnavailable) else f"no answer within {TIMEOUT_S:g} s"
+        log.warning("not announced, processes will see it by themselves: %s", reason)
+        return False
+    return True
+
+
+async def _send(settings: Settings, said: Announcement) -> None:
+    async with Producer(settings.kafka) as producer:
+        await producer.send(BUNDLES, said.channel.encode(), msgspec.json.encode(said))

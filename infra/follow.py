@@ -1,0 +1,155 @@
+"""The bundle in use, and how it changes under work: every process that uses bundles follows its channel by this.
+
+A new bundle is opened, verified and loaded aside in a thread; then one reference is swapped. Work that began with the
+old one ends with it. A bundle that cannot be trusted is refused by name, and the one in use goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from infra.bundle import Bundle
+from infra.errors import BundleNotFound, ModisteError
+from infra.registry import Registry
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A bundle the channel named and this process would not take; no id where the channel itself cannot be read."""
+
+    bundle_id: str | None
+    reason: str
+
+
+class BundleFollower(Generic[T]):
+    """Holds what `load` makes of the bundle that `channel` points at.
+
+    Args:
+        load: called in a thread with a verified bundle; whatever it raises refuses the bundle. What it returns must be
+            ready for the next request: it does its first inference before it is in use.
+        taken: told, in the event loop, of each value that came into use.
+        poll_s: seconds between two looks at the channel; `refresh` looks at once.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        channel: str,
+        load: Callable[[Bundle], T],
+        *,
+        poll_s: float = POLL_S,
+        taken: Callable[[T], None] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._channel = channel
+        self._load = load
+        self._poll_s = poll_s
+        self._taken = taken
+        self._held: tuple[str, T] | None = None
+        self._refusal: Refusal | None = None
+        self._refused_key: tuple[str, object] | None = None
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> T:
+        """What is in use.
+
+        Raises:
+            BundleNotFound: none could be loaded yet; says why.
+        """
+        if self._held is None:
+            reason = self._refusal.reason if self._refusal else "not loaded yet"
+            raise BundleNotFound(f"no bundle in use on channel {self._channel!r}: {reason}")
+        return self._held[1]
+
+    @property
+    def bundle_id(self) -> str | None:
+        """Of the bundle in use."""
+        return self._held[0] if self._held else None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why the bundle the channel names now is not the one in use; None when it is."""
+        return self._refusal
+
+    async def start(self) -> None:
+        """Load what the channel names, then follow it. A missing or bad bundle does not raise: `current`
+        will say.
+        """
+        await self.refresh()
+        self._task = asyncio.create_task(self._follow(), name="bundle-reload")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def refresh(self) -> bool:
+        """Look at the channel now; True when another bundle came into use."""
+        async with self._lock:
+            return await self._refresh()
+
+    async def _refresh(self) -> bool:
+        try:
+            pointer = await asyncio.to_thread(self._registry.pointer, self._channel)
+        except (ModisteError, OSError) as error:
+            self._refuse(Refusal(None, str(error)), missing=isinstance(error, BundleNotFound))
+            return False
+        if pointer.bundle_id == self.bundle_id:
+            self._refusal = self._refused_key = None
+            return False
+        # A refused bundle is not hashed again every two seconds; activating it anew gives it another chance.
+        key: tuple[str, object] | None = (pointer.bundle_id, pointer.activated_at)
+        if key == self._refused_key:
+            return False
+        try:
+            loaded = await asyncio.to_thread(self._open, pointer.bundle_id)
+        except Exception as error:  # whatever a bad bundle does while loading, the one in use must go on
+            if not isinstance(error, ModisteError):
+                log.exception("bundle %s broke its loader", pointer.bundle_id)
+            elif error.retryable:
+                # The place does not answer: nothing is wrong with the bundle, so the next look tries again.
+                key = None
+            self._refused_key = key
+            self._refuse(Refusal(pointer.bundle_id, f"{type(error).__name__}: {error}"))
+            return False
+        self._held, self._refusal, self._refused_key = (pointer.bundle_id, loaded), None, None
+        log.info("bundle %s in use (channel %s)", pointer.bundle_id, self._channel)
+        if self._taken is not None:
+            self._taken(loaded)
+        return True
+
+    def _open(self, bundle_id: str) -> T:
+        return self._load(self._registry.open(bundle_id))
+
+    def _refuse(self, refusal: Refusal, *, missing: bool = False) -> None:
+        if refusal != self._refusal:
+            if missing and self._held is None:
+                log.info("no bundle yet: %s", refusal.reason)
+            else:
+                log.error(
+                    "bundle %s refused, %s stays in use: %s",
+                    refusal.bundle_id or "(channel)",
+                    self.bundle_id or "none",
+                    refusal.reason,
+                )
+        self._refusal = refusal
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            await self.refresh()
