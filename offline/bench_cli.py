@@ -10,6 +10,7 @@ import click
 
 from offline.bench_content import content
 from offline.bench_recommend_cli import recommend
+from offline.bench_stream_cli import events
 from offline.bench_transfer_cli import transfer
 
 NEXT_ITEM_SETS = ("amazon-beauty",)
@@ -21,6 +22,7 @@ def bench() -> None:
 
 
 bench.add_command(content)
+bench.add_command(events)
 bench.add_command(recommend)
 bench.add_command(transfer)
 

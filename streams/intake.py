@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 POLL_MS = 200
 CLOSE_S = 10.0
+LEAVE_S = 3.0
 
 REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and were replaced.")
 
@@ -104,9 +105,11 @@ class Intake:
         await self._drain(self._consumer, self._in_flight.owned)
         consumer, self._consumer = self._consumer, None
         try:
-            await consumer.stop()
-        except BrokerUnavailable as error:
-            logger.warning("left the group without a word to the broker: %s", error)
+            # In the middle of joining, leaving would wait until the group has formed.
+            async with asyncio.timeout(LEAVE_S):
+                await consumer.stop()
+        except (BrokerUnavailable, TimeoutError) as error:
+            logger.warning("left the group without a word from the broker: %s", error or "none yet")
 
     def finished(self, batch: Batch, *, ok: bool) -> None:
         """The handler is through; not ok keeps this and every later batch from being committed."""

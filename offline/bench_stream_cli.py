@@ -1,0 +1,72 @@
+"""`modiste bench events`: what the streaming side can do, on servers that the bench starts itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+BROKERS = ("tansu", "apache")
+
+
+@click.command()
+@click.option("--kafka", type=click.Choice(BROKERS), default="tansu", show_default=True, help="Broker to start.")
+@click.option("--events", "count", type=click.IntRange(min=1_000), default=60_000, show_default=True)
+@click.option("--customers", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--articles", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random articles.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Medians are over these.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=2_000, show_default=True)
+@click.option("--only", help="Contenders, comma-separated; default: all.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def events(
+    kafka: str,
+    count: int,
+    customers: int,
+    articles: int,
+    rounds: int,
+    batch_size: int,
+    only: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Events a second of one worker, beside other consumers that do the same work: decode, fold, encode, Redis.
+
+    Starts a broker and a Redis server of its own and makes a random bundle; needs no data.
+    """
+    from infra.errors import ConfigurationError
+    from offline.bench_events import CONTENDERS, measure
+    from offline.run import limit_threads
+
+    chosen = tuple(only.split(",")) if only else CONTENDERS
+    if unknown := sorted(set(chosen) - set(CONTENDERS)):
+        raise ConfigurationError(f"--only {', '.join(unknown)}: there are {', '.join(CONTENDERS)}")
+    limit_threads(1)
+    with TemporaryDirectory(prefix="modiste-bench-") as scratch:
+        report = measure(
+            Path(scratch),
+            kafka=kafka,
+            events=count,
+            customers=customers,
+            articles=articles,
+            rounds=rounds,
+            batch_size=batch_size,
+            seed=seed,
+            contenders=chosen,
+        )
+    click.echo(json.dumps(report) if as_json else _events_table(report, chosen))
+
+
+def _events_table(report: dict[str, Any], names: tuple[str, ...]) -> str:
+    lines = ["contender     events/s   lowest  highest  modiste is"]
+    for name in names:
+        if report[name] is None:
+            lines.append(f"{name:12}  {report['absent'][name]}")
+        else:
+            low, high = report["spread"][name]
+            ratio = f"{report['ratio'][name]:.2f} of it" if name in report["ratio"] else ""
+            lines.append(f"{name:12}  {report[name]:>8}  {low:>7}  {high:>7}  {ratio}")
+    return "\n".join(lines)
