@@ -24,7 +24,7 @@ from serving.retrieval.candidates import Found, merge
 from serving.runtime import Runtime
 from streams.events import to_micros
 from streams.histories import Histories
-from streams.state import decode_state, encode_state
+from streams.state_format import decode_state, encode_state
 from streams.store import StoredCustomer
 
 T = TypeVar("T")

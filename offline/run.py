@@ -47,7 +47,8 @@ from serving.golden import make_golden, open_runtime
 from serving.ranking import Ranker
 from serving.runtime import load_runtime
 from streams.events import SCHEMA_VERSION, to_micros
-from streams.state import MAX_EVENTS, STATE_FORMAT
+from streams.state import MAX_EVENTS
+from streams.state_format import STATE_FORMAT
 
 GOLDEN_CASES = 8
 

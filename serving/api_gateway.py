@@ -23,6 +23,7 @@ from serving.responder import Responder
 from streams.events import EVENT_TYPES, Event, encode_event, from_micros
 from streams.store import StateStore, StoredCustomer
 from streams.topics import TRANSACTIONS
+from streams.totals import NO_TOTALS, Totals
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class Gateway:
             "known": stored is not None and len(stored.state) > 0,
             "as_of": _as_of(stored),
             "events": len(stored.state) if stored else 0,
+            "totals": _totals(NO_TOTALS if stored is None else stored.state.totals),
             "history": self._history(stored, limit) if stored else [],
         }
 
@@ -202,6 +204,11 @@ class Gateway:
 def _as_of(stored: StoredCustomer | None) -> datetime | None:
     newest = stored.state.as_of if stored else None
     return None if newest is None else from_micros(newest)
+
+
+def _totals(totals: Totals) -> dict[str, object]:
+    first = None if totals.first is None else from_micros(totals.first)
+    return {"events": len(totals), "first": first, "types": totals.by_type()}
 
 
 async def _check(ping: Callable[[], Awaitable[object]]) -> str:

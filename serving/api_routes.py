@@ -106,15 +106,32 @@ class HistoryRow(BaseModel):
     occurred_at: datetime
 
 
+class TypeTotals(BaseModel):
+    """Events of one type; `spent` is the sum of the prices that are known."""
+
+    events: int
+    pieces: int
+    spent: float
+
+
+class TotalsView(BaseModel):
+    """All events of a customer, also those too old to be listed; `first` is the time of the oldest."""
+
+    events: int
+    first: datetime | None
+    types: dict[str, TypeTotals]
+
+
 class CustomerView(BaseModel):
-    """What is known of a customer, newest event first. `as_of` is null and `known` false for an id never
-    seen.
+    """What is known of a customer: totals, and the `events` newest ones, newest first. `as_of` is null and
+    `known` false for an id never seen.
     """
 
     customer_id: str
     known: bool
     as_of: datetime | None
     events: int
+    totals: TotalsView
     history: list[HistoryRow]
 
 

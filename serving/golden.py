@@ -16,7 +16,8 @@ from infra.errors import BundleError, DataError
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime, load_runtime
-from streams.state import CustomerState, decode_state, encode_state
+from streams.state import CustomerState
+from streams.state_format import decode_state, encode_state
 from streams.store import StoredCustomer
 
 K = 12

@@ -18,6 +18,7 @@ from infra.settings import load_settings
 from infra.telemetry import configure_logging
 from streams.events import EVENT_TYPES, Event, from_micros, parse_event
 from streams.topics import TRANSACTIONS, topic_specs
+from streams.totals import Totals
 
 
 @click.group()
@@ -142,7 +143,10 @@ def state() -> None:
 @click.argument("customer")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_state(customer: str, as_json: bool) -> None:
-    """Print what is known of CUSTOMER, newest event first. Exit code 1 when nothing is."""
+    """Print what is known of CUSTOMER: totals of all events, and the newest, newest first.
+
+    Exit code 1 when nothing is known.
+    """
     found = asyncio.run(_load_state(customer))
     if as_json:
         click.echo(json.dumps(found or {"customer_id": customer, "events": []}))
@@ -152,6 +156,10 @@ def show_state(customer: str, as_json: bool) -> None:
         space = found["space"] or "none"
         click.echo(f"customer {customer}: {len(found['events'])} events, version {found['version']}")
         click.echo(f"as of {found['as_of']}, embedding space {space}")
+        totals = found["totals"]
+        click.echo(f"in all {totals['events']} events since {totals['first']}")
+        for name, row in totals["types"].items():
+            click.echo(f"  {name:8}  {row['events']} events, {row['pieces']} pieces, {row['spent']:.2f} spent")
         for event in found["events"]:
             price = "" if event["price"] is None else f"{event['price']:.2f}"
             click.echo(
@@ -189,8 +197,14 @@ async def _load_state(customer_id: str) -> dict[str, Any] | None:
         "as_of": None if known.as_of is None else from_micros(known.as_of).isoformat(),
         "space": stored.space,
         "embedding_dim": None if stored.embedding is None else len(stored.embedding),
+        "totals": _totals(known.totals),
         "events": events,
     }
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    first, last = (None if t is None else from_micros(t).isoformat() for t in (totals.first, totals.last))
+    return {"events": len(totals), "first": first, "last": last, "types": totals.by_type()}
 
 
 @streams.command()

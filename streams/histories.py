@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from infra.errors import DataError
 from streams.events import TYPE_CODES, event_key
-from streams.state import MAX_EVENTS, CustomerState
+from streams.state import BOUNDS, Bounds, CustomerState, Past
+from streams.totals import totals_of
 
 _COLUMNS = ("event_id", "type", "occurred_at", "customer_id", "article_id", "price", "quantity")
 _EMPTY = {name: pa.string() for name in ("event_id", "type", "customer_id", "article_id")} | {
@@ -54,8 +55,11 @@ class Histories:
         """Row in `customers` of every event, int64[n]."""
         return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
 
-    def state(self, customer_id: str, until: int | None = None) -> CustomerState | None:
-        """The customer's state from events strictly before `until` (microseconds); None if there are none."""
+    def state(self, customer_id: str, until: int | None = None, bounds: Bounds = BOUNDS) -> CustomerState | None:
+        """The customer's state from events strictly before `until` (microseconds); None if there are none.
+
+        It is the state of events that came in time order, so none of them was too late to count.
+        """
         row = self.row.get(customer_id)
         if row is None:
             return None
@@ -64,7 +68,7 @@ class Histories:
             end = start + int(np.searchsorted(self.occurred_at[start:end], until, side="left"))
         if end == start:
             return None
-        part = slice(max(start, end - MAX_EVENTS), end)
+        part = slice(max(start, end - bounds.window), end)
         return CustomerState(
             customer_id,
             self.occurred_at[part],
@@ -73,7 +77,17 @@ class Histories:
             self.prices[part],
             self.quantities[part],
             tuple(self.article_ids[self.articles[part]].tolist()),
+            self._past(start, part.start, bounds.ledger),
         )
+
+    def _past(self, start: int, end: int, ledger: int) -> Past | None:
+        """Of the events in rows start to end of a customer, None if there are none."""
+        if start == end:
+            return None
+        left = slice(start, end)
+        totals = totals_of(self.occurred_at[left], self.types[left], self.prices[left], self.quantities[left])
+        kept = slice(max(start, end - ledger), end)
+        return Past(totals, self.occurred_at[kept], self.keys[kept])
 
 
 def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
@@ -139,7 +153,7 @@ def _codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
 
 def _prices(column: Any) -> npt.NDArray[np.float32]:
     known: Any = pc.fill_null(column.cast(pa.float64()), float("nan"))
-    return np.asarray(known.to_numpy(), np.float32)
+    return np.asarray(known.to_numpy(), np.float32) + np.float32(0.0)  # zeros without a sign, as fold has them
 
 
 def _order(

@@ -21,7 +21,7 @@ from infra.clock import Clock
 from infra.errors import DataError, InvalidMessage, StoreConflict, Unavailable
 from infra.kafka import backoff_s
 from streams.events import Event, parse_event
-from streams.state import CustomerState, Outcome, empty_state, fold
+from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
 from streams.store import StateStore, StoredCustomer
 
 logger = logging.getLogger(__name__)
@@ -89,11 +89,13 @@ class Processor:
         encoder: StateEncoder | None = None,
         *,
         attempts: int = ATTEMPTS,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         self.store = store
         self.clock = clock
         self.encoder = encoder
         self._attempts = attempts
+        self._bounds = bounds
 
     async def process(self, messages: Sequence[RawMessage]) -> list[Processed]:
         """One outcome a message, in order. When it returns, all that was applied is in the store.
@@ -143,7 +145,7 @@ class Processor:
         for customer_id, stored in found.items():
             group = groups[customer_id]
             before = empty_state(customer_id) if stored is None else stored.state
-            state, outcomes = fold(before, [event for _, event in group])
+            state, outcomes = fold(before, [event for _, event in group], self._bounds)
             for (i, _), outcome in zip(group, outcomes, strict=True):
                 results[i] = Processed(outcome, None, customer_id)
             stale = encoder is not None and (stored is None or stored.space != encoder.space)

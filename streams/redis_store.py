@@ -1,9 +1,11 @@
 """Customer states in a Redis-protocol server: one packed value a customer, fenced script calls to save.
 
-    value = version u64 | length of space u16 | bytes of embedding u32 | space | embedding f4[d] | state
+    value = version u64 | length of space u16 | bytes of embedding u32 | space | embedding | state
 
-Little-endian. The version stands first so that the script compares eight bytes and never reads the rest. A
-value is written whole or not at all, so a reader never sees a state with another state's embedding.
+Little-endian. The embedding is float32, or float16 where that loses nothing, as with all that `streams.encoder` makes;
+the highest bit of the space's length says which. The version stands first so that the script compares eight bytes and
+never reads the rest. A value is written whole or not at all, so a reader never sees a state with another state's
+embedding.
 """
 
 from __future__ import annotations
@@ -13,17 +15,19 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from infra.errors import DataError, StoreUnavailable
 from infra.redis_client import connect, store_errors
 from infra.settings import RedisSettings
-from streams.state import decode_state, encode_state
+from streams.state_format import decode_state, encode_state
 from streams.store import MemoryStore, StateStore, StoredCustomer
 
 _HEADER = struct.Struct("<QHI")
 _VERSION = struct.Struct("<Q")
+_HALF = 0x8000
 
 # Customers a script call: few calls, and none that keeps the server from others for long.
 _SAVED_AT_ONCE = 256
@@ -47,12 +51,20 @@ return lost
 def pack(stored: StoredCustomer, version: int) -> bytes:
     """The value to write, with `version` in place of the one that was read."""
     space = (stored.space or "").encode()
-    embedding = b"" if stored.embedding is None else stored.embedding.astype("<f4", copy=False).tobytes()
-    return b"".join((_HEADER.pack(version, len(space), len(embedding)), space, embedding, encode_state(stored.state)))
+    embedding, flag = (b"", 0) if stored.embedding is None else _embedding_bytes(stored.embedding)
+    header = _HEADER.pack(version, len(space) | flag, len(embedding))
+    return b"".join((header, space, embedding, encode_state(stored.state)))
+
+
+def _embedding_bytes(embedding: npt.NDArray[np.float32]) -> tuple[bytes, int]:
+    raw = embedding.astype("<f4", copy=False).tobytes()
+    with np.errstate(over="ignore"):  # what does not fit does not come back, and stays float32
+        half = embedding.astype("<f2")
+    return (half.tobytes(), _HALF) if half.astype("<f4").tobytes() == raw else (raw, 0)
 
 
 def unpack(raw: bytes) -> StoredCustomer:
-    """Inverse of `pack`; arrays are read-only views of `raw`.
+    """Inverse of `pack`, also for what older code wrote; arrays may be read-only views of `raw`.
 
     Raises:
         DataError: not a value of this store.
@@ -60,9 +72,11 @@ def unpack(raw: bytes) -> StoredCustomer:
     if len(raw) < _HEADER.size:
         raise DataError(f"value of {len(raw)} bytes; a stored customer has {_HEADER.size} or more")
     version, space_bytes, embedding_bytes = _HEADER.unpack_from(raw)
+    width = 2 if space_bytes & _HALF else 4
+    space_bytes &= ~_HALF
     space_end = _HEADER.size + space_bytes
     embedding_end = space_end + embedding_bytes
-    if embedding_end > len(raw) or embedding_bytes % 4:
+    if embedding_end > len(raw) or embedding_bytes % width:
         raise DataError(
             f"value of {len(raw)} bytes; its header asks for {embedding_end} with an embedding of {embedding_bytes}"
         )
@@ -70,7 +84,10 @@ def unpack(raw: bytes) -> StoredCustomer:
         space = raw[_HEADER.size : space_end].decode() or None
     except UnicodeDecodeError as error:
         raise DataError(f"name of the embedding space is not text: {error}") from error
-    embedding = np.frombuffer(raw, "<f4", embedding_bytes // 4, space_end) if embedding_bytes else None
+    embedding: npt.NDArray[np.float32] | None = None
+    if embedding_bytes:
+        vector = np.frombuffer(raw, f"<f{width}", embedding_bytes // width, space_end)
+        embedding = vector.astype("<f4", copy=False)
     return StoredCustomer(decode_state(raw[embedding_end:]), version, space, embedding)
 
 

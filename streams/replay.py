@@ -17,7 +17,7 @@ from infra.clock import ManualClock
 from streams.events import Event, encode_event
 from streams.histories import build_histories
 from streams.processor import Processor, RawMessage
-from streams.state import CustomerState, Outcome
+from streams.state import BOUNDS, Bounds, CustomerState, Outcome
 from streams.topics import TRANSACTIONS
 
 BATCH = 2_000
@@ -55,8 +55,8 @@ def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def replay_states(batches: Iterable[pa.RecordBatch | pa.Table]) -> dict[str, CustomerState]:
-    """The state of every customer after all events, equal to `fold` over them in any order.
+def replay_states(batches: Iterable[pa.RecordBatch | pa.Table], bounds: Bounds = BOUNDS) -> dict[str, CustomerState]:
+    """The state of every customer after all events, equal to `fold` over them in any order within its guarantee.
 
     Args:
         batches: columns of the event log: event_id, type, customer_id, article_id string; occurred_at
@@ -69,5 +69,5 @@ def replay_states(batches: Iterable[pa.RecordBatch | pa.Table]) -> dict[str, Cus
         DataError: a column is missing or holds a null or an unknown type.
     """
     histories = build_histories(batches)
-    states = ((customer, histories.state(customer)) for customer in histories.customers)
+    states = ((customer, histories.state(customer, None, bounds)) for customer in histories.customers)
     return {customer: state for customer, state in states if state is not None}

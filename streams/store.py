@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streams.state import CustomerState, decode_state, encode_state
+from streams.state import CustomerState
+from streams.state_format import decode_state, encode_state
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -16,7 +16,8 @@ from streams.events import EVENT_TYPES, Event
 from streams.publisher import EventPublisher
 from streams.redis_store import open_store
 from streams.replay import replay_states
-from streams.state import MAX_EVENTS, encode_state
+from streams.state import MAX_EVENTS
+from streams.state_format import encode_state
 from streams.topics import topic_specs
 from tests.support.worker_process import WorkerProcess
 

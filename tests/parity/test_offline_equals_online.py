@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streams.histories
-import streams.state
 from infra.clock import ManualClock
 from offline.examples import build_examples
 from offline.histories import load_histories
@@ -23,7 +21,8 @@ from serving.retrieval.candidates import Floats
 from streams.events import EVENT_TYPES, Event, encode_event, to_micros
 from streams.histories import Histories, build_histories
 from streams.processor import Processor, RawMessage
-from streams.state import Outcome, empty_state, encode_state, fold
+from streams.state import BOUNDS, Bounds, Outcome, empty_state, fold
+from streams.state_format import encode_state
 from streams.store import MemoryStore
 from tests.support.tiny_fixture import Tiny
 
@@ -64,26 +63,23 @@ def table(events: list[Event]) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize("window", [3, 1_000], ids=["small window", "window"])
+@pytest.mark.parametrize("bounds", [Bounds(3, 40), BOUNDS], ids=["small window", "window"])
 @given(events=st.lists(any_event, max_size=30), minute=st.none() | st.integers(0, 6), data=st.data())
 def test_states_of_training_are_folded_states(
-    window: int, events: list[Event], minute: int | None, data: st.DataObject
+    bounds: Bounds, events: list[Event], minute: int | None, data: st.DataObject
 ) -> None:
     until = None if minute is None else START + timedelta(minutes=minute, microseconds=4)
     arrived = data.draw(st.permutations(events))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams.state, "MAX_EVENTS", window)
-        patch.setattr(streams.histories, "MAX_EVENTS", window)
-        histories = build_histories([table(events[:11]), table(events[11:])])
-        for customer in ("anna", "ben", "zoë"):
-            live = empty_state(customer)
-            for event in arrived:
-                if event.customer_id == customer and (until is None or event.occurred_at < until):
-                    live, _ = fold(live, [event])
-            state = histories.state(customer, None if until is None else to_micros(until))
-            assert (state is None) == (len(live) == 0)
-            if state is not None:
-                assert encode_state(state) == encode_state(live)
+    histories = build_histories([table(events[:11]), table(events[11:])])
+    for customer in ("anna", "ben", "zoë"):
+        live = empty_state(customer)
+        for event in arrived:
+            if event.customer_id == customer and (until is None or event.occurred_at < until):
+                live, _ = fold(live, [event], bounds)
+        state = histories.state(customer, None if until is None else to_micros(until), bounds)
+        assert (state is None) == (len(live) == 0)
+        if state is not None:
+            assert encode_state(state) == encode_state(live)
 
 
 class RecordingRanker:

@@ -179,6 +179,11 @@ def test_a_customer_has_a_history_with_titles(client: Client) -> None:
     assert body["known"] is True and body["as_of"] == "2026-11-21T12:00:00Z"
     (row,) = body["history"]
     assert (row["title"], row["price"], row["type"]) == ("BREAD", 1.25, "purchase")
+    assert body["totals"] == {
+        "events": 1,
+        "first": "2026-11-21T12:00:00Z",
+        "types": {"purchase": {"events": 1, "pieces": 1, "spent": 1.25}},
+    }
     assert client.get("/v1/customers", params={"limit": 5}).json() == {"customer_ids": ["anna"]}
 
 
@@ -188,6 +193,7 @@ def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
         "known": False,
         "as_of": None,
         "events": 0,
+        "totals": {"events": 0, "first": None, "types": {}},
         "history": [],
     }
 

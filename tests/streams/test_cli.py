@@ -101,6 +101,12 @@ async def test_state_show(redis_url: str) -> None:
         "as_of": "2017-03-01T00:00:00+00:00",
         "space": None,
         "embedding_dim": None,
+        "totals": {
+            "events": 1,
+            "first": "2017-03-01T00:00:00+00:00",
+            "last": "2017-03-01T00:00:00+00:00",
+            "types": {"purchase": {"events": 1, "pieces": 1, "spent": 9.5}},
+        },
         "events": [
             {
                 "occurred_at": "2017-03-01T00:00:00+00:00",
@@ -111,7 +117,9 @@ async def test_state_show(redis_url: str) -> None:
             }
         ],
     }
-    assert "hat" in run("state", "show", "anna", **env).stdout
+    shown = run("state", "show", "anna", **env).stdout
+    assert "hat" in shown
+    assert "in all 1 events since 2017-03-01T00:00:00+00:00\n  purchase  1 events, 1 pieces, 9.50 spent\n" in shown
     unknown = run("state", "show", "nobody", **env)
     assert unknown.exit_code == 1
     assert "nothing is known of customer 'nobody'" in unknown.stderr

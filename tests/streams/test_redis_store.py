@@ -12,7 +12,7 @@ import redis.asyncio
 from infra.errors import ConfigurationError, DataError, StoreUnavailable
 from infra.settings import RedisSettings
 from streams.redis_store import RedisStore, open_store, pack, unpack
-from streams.state import encode_state
+from streams.state_format import encode_state
 from streams.store import MemoryStore, StateStore, StoredCustomer
 from tests.suites.store_suite import StoreSuite, state_of
 
@@ -80,13 +80,23 @@ async def test_embedded_url_outside_of_up_says_what_to_set() -> None:
     assert isinstance(await open_store(RedisSettings(url="memory://")), MemoryStore)
 
 
-def test_layout_is_version_space_embedding_state() -> None:
+@pytest.mark.parametrize(
+    ("value", "flag", "size", "written"),
+    [(1.0, 0x8000, 2, b"\x00\x3c"), (0.1, 0, 4, b"\xcd\xcc\xcc\x3d"), (1e9, 0, 4, b"\x28\x6b\x6e\x4e")],
+    ids=["float16 holds it", "float32", "too great for float16"],
+)
+def test_layout_is_version_space_embedding_state(value: float, flag: int, size: int, written: bytes) -> None:
     anna = state_of("anna", "hat")
-    raw = pack(StoredCustomer(anna, 0, "ab", np.array([1.0], np.float32)), 3)
+    vector = np.array([value], np.float32)
+    raw = pack(StoredCustomer(anna, 0, "ab", vector), 3)
     assert raw[:8] == (3).to_bytes(8, "little")
-    assert raw[8:14] == b"\x02\x00" + b"\x04\x00\x00\x00"
-    assert raw[14:20] == b"ab" + b"\x00\x00\x80\x3f"  # 1.0f
-    assert raw[20:] == encode_state(anna)
+    assert raw[8:14] == (flag + 2).to_bytes(2, "little") + size.to_bytes(4, "little")
+    assert raw[14 : 16 + size] == b"ab" + written
+    assert raw[16 + size :] == encode_state(anna)
+    back = unpack(raw)
+    assert back.space == "ab"
+    assert back.embedding is not None
+    assert back.embedding.tobytes() == vector.tobytes()
 
 
 @pytest.mark.parametrize("cut", [0, 5, 13, 15, 19, 25])

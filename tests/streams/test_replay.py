@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streams.histories as histories_module
-import streams.state as state_module
 from infra.clock import ManualClock
 from infra.errors import DataError
-from streams.events import EVENT_TYPES, Event
+from streams.events import EVENT_TYPES, Event, event_key
 from streams.processor import Processor
 from streams.replay import replay, replay_states
-from streams.state import CustomerState, Outcome, empty_state, encode_state, fold
+from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
+from streams.state_format import encode_state
 from streams.store import MemoryStore
 
 START = datetime(2017, 3, 1, tzinfo=UTC)
@@ -57,11 +56,11 @@ def columns(events: Sequence[Event]) -> pa.Table:
     )
 
 
-def folded(events: Sequence[Event]) -> dict[str, bytes]:
+def folded(events: Sequence[Event], bounds: Bounds) -> dict[str, bytes]:
     states: dict[str, CustomerState] = {}
     for e in events:
         before = states.get(e.customer_id, empty_state(e.customer_id))
-        states[e.customer_id], _ = fold(before, [e])
+        states[e.customer_id], _ = fold(before, [e], bounds)
     return encoded(states)
 
 
@@ -69,29 +68,36 @@ def encoded(states: dict[str, CustomerState]) -> dict[str, bytes]:
     return {name: encode_state(state) for name, state in sorted(states.items())}
 
 
-@pytest.fixture(params=[3, 1_000], ids=["small window", "window"], autouse=True)
-def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "MAX_EVENTS", request.param)
-    monkeypatch.setattr(histories_module, "MAX_EVENTS", request.param)
+each_bounds = pytest.mark.parametrize("bounds", [Bounds(3, 60), BOUNDS], ids=["small window", "window"])
 
 
+@each_bounds
 @given(events=st.lists(event, max_size=60), batch_rows=st.integers(1, 20))
-def test_columns_give_the_states_of_fold(events: list[Event], batch_rows: int) -> None:
-    states = replay_states(columns(events).to_batches(max_chunksize=batch_rows))
-    assert encoded(states) == folded(events)
+def test_columns_give_the_states_of_fold(bounds: Bounds, events: list[Event], batch_rows: int) -> None:
+    states = replay_states(columns(events).to_batches(max_chunksize=batch_rows), bounds)
+    assert encoded(states) == folded(events, bounds)
     assert list(states) == sorted(states)
 
 
+@given(events=st.lists(event, max_size=60))
+def test_columns_in_time_order_give_the_states_of_fold_also_beyond_the_ledger(events: list[Event]) -> None:
+    """What is never too late is counted, however long ago it left the ledger."""
+    bounds = Bounds(3, 4)
+    in_order = sorted(events, key=lambda e: (e.occurred_at, event_key(e.event_id)))
+    assert encoded(replay_states([columns(events)], bounds)) == folded(in_order, bounds)
+
+
+@each_bounds
 @given(events=st.lists(event, max_size=60), batch_size=st.integers(1, 20))
-def test_processor_gives_the_states_of_fold(events: list[Event], batch_size: int) -> None:
+def test_processor_gives_the_states_of_fold(bounds: Bounds, events: list[Event], batch_size: int) -> None:
     async def stored() -> dict[str, bytes]:
         store, clock = MemoryStore(), ManualClock(START)
-        outcomes = await replay(events, Processor(store, clock), clock, batch_size=batch_size)
+        outcomes = await replay(events, Processor(store, clock, bounds=bounds), clock, batch_size=batch_size)
         assert sum(outcomes.values()) == len(events)
         found = await store.load(await store.customer_ids(100))
         return {f.state.customer_id: encode_state(f.state) for f in found if f is not None}
 
-    assert asyncio.run(stored()) == folded(events)
+    assert asyncio.run(stored()) == folded(events, bounds)
 
 
 async def test_replay_moves_the_clock_to_the_newest_event() -> None:

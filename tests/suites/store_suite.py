@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from streams.events import Event
-from streams.state import CustomerState, empty_state, encode_state, fold
+from streams.state import BOUNDS, Bounds, CustomerState, empty_state, fold
+from streams.state_format import encode_state
 from streams.store import StateStore, StoredCustomer
 
 
-def state_of(customer_id: str, *article_ids: str) -> CustomerState:
+def state_of(customer_id: str, *article_ids: str, bounds: Bounds = BOUNDS) -> CustomerState:
     """A state of one purchase an article, a second apart."""
     events = [
         Event(
@@ -24,7 +25,7 @@ def state_of(customer_id: str, *article_ids: str) -> CustomerState:
         )
         for i, article_id in enumerate(article_ids)
     ]
-    return fold(empty_state(customer_id), events)[0]
+    return fold(empty_state(customer_id), events, bounds)[0]
 
 
 class StoreSuite:
@@ -39,6 +40,16 @@ class StoreSuite:
         assert found is not None
         assert encode_state(found.state) == encode_state(anna)
         assert (found.version, found.space, found.embedding) == (1, None, None)
+
+    async def test_what_left_the_window_comes_back_too(self, store: StateStore) -> None:
+        anna = state_of("anna", *map(str, range(7)), bounds=Bounds(window=3, ledger=2))
+        await store.save([StoredCustomer(anna)])
+        (found,) = await store.load(["anna"])
+        assert found is not None
+        assert len(found.state) == 3
+        assert found.state.totals == anna.totals
+        assert len(found.state.totals) == 7
+        assert encode_state(found.state) == encode_state(anna)
 
     async def test_embedding_comes_back_in_its_space(self, store: StateStore) -> None:
         vector = np.array([0.6, -0.8], np.float32)

@@ -1,0 +1,224 @@
+"""Columns of a customer's events as few bytes, by few operations: most customers have few events, and each costs time.
+
+A `pack_*` depends on the values alone, so equal columns give equal bytes, and its `unpack_*` gives them back exactly.
+What no `pack_*` made raises ValueError or OverflowError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Times = npt.NDArray[np.int64]
+Unsigned = npt.NDArray[np.uint64]
+Prices = npt.NDArray[np.float32]
+Types = npt.NDArray[np.uint8]
+Quantities = npt.NDArray[np.uint16]
+
+# Microseconds. Producers seldom know more than the second, many shops only the minute or the day.
+UNITS = (1, 1_000, 1_000_000, 60_000_000, 86_400_000_000)
+FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999  # what a datetime can say
+# Up to here lists are faster than arrays, whose every operation costs a microsecond.
+_FEW = 64
+_HUNDRED = np.float32(100)
+_UNKNOWN = 65_535
+# Whole cents up to here are one float32 each, whether from JSON or from a division of float32.
+MAX_PRICE_IN_CENTS = np.float32(655.34)
+
+_json_ints = msgspec.json.Decoder(list[int])
+
+
+def pack_uints(values: Unsigned, greatest: int) -> bytes:
+    """uint64[n], little-endian, each as wide as the greatest needs, one byte at least."""
+    width = max(1, (greatest.bit_length() + 7) // 8)
+    return values.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+
+
+def unpack_uints(raw: bytes, n: int) -> Unsigned:
+    width, rest = divmod(len(raw), n) if n else (0, len(raw))
+    if rest or width > 8:
+        raise ValueError(f"{len(raw)} bytes for {n} numbers")
+    wide = np.zeros((n, 8), np.uint8)
+    wide[:, :width] = np.frombuffer(raw, np.uint8).reshape(n, width)
+    return wide.view("<u8").reshape(n)
+
+
+def pack_times(times: Times) -> tuple[int, int, list[int] | bytes]:
+    """Ascending int64[n] as (first, unit, steps between them).
+
+    Events of one basket share a time. So of many events the steps are a bit each (is there one?) and those that there
+    are; MessagePack makes the few of a list small by itself.
+    """
+    n = len(times)
+    if n == 0:
+        return 0, 0, []
+    if n <= _FEW:
+        few = [later - earlier for earlier, later in pairwise(times.tolist())]
+        divisor = math.gcd(*few)
+        code = next(code for code in range(len(UNITS) - 1, -1, -1) if divisor % UNITS[code] == 0)
+        unit = UNITS[code]
+        return int(times[0]), code, few if code == 0 else [step // unit for step in few]
+    steps = times[1:] - times[:-1]
+    moves = steps != 0
+    some = steps[moves]
+    code = _unit(some)
+    if code:
+        some //= UNITS[code]
+    return (
+        int(times[0]),
+        code,
+        np.packbits(moves).tobytes() + pack_uints(some.view(np.uint64), int(some.max(initial=0))),
+    )
+
+
+def _unit(steps: Times) -> int:
+    """Number of the coarsest unit that divides them all."""
+    if (steps % UNITS[2]).any():
+        return 0 if (steps % UNITS[1]).any() else 1
+    if (steps % UNITS[3]).any():
+        return 2
+    return 3 if (steps % UNITS[4]).any() else 4
+
+
+def unpack_times(first: int, code: int, packed: list[int] | bytes, n: int) -> Times:
+    if not (0 <= code < len(UNITS) and FIRST_TIME <= first <= LAST_TIME):
+        raise ValueError(f"times from {first} in unit {code}")
+    times = np.empty(n, np.int64)
+    if n == 0:
+        return times
+    if isinstance(packed, list):
+        if min(packed, default=0) < 0 or first + sum(packed) * UNITS[code] > LAST_TIME:
+            raise ValueError(f"times from {first} end after the year 9999")
+        times[1:] = packed
+    else:
+        bits = (n + 6) // 8
+        if len(packed) < bits:
+            raise ValueError(f"{len(packed)} bytes for {n} times")
+        moves = np.unpackbits(np.frombuffer(packed, np.uint8, bits), count=n - 1).view(np.bool_)
+        some = unpack_uints(packed[bits:], int(np.count_nonzero(moves)))
+        if first + float(some.sum(dtype=np.float64)) * UNITS[code] > LAST_TIME:
+            raise ValueError(f"times from {first} end after the year 9999")
+        times[1:] = 0
+        times[1:][moves] = some.view(np.int64)
+    if code:
+        times[1:] *= UNITS[code]
+    times[0] = first
+    return np.add.accumulate(times)
+
+
+def pack_types(types: Types) -> bytes:
+    """uint8[n]; nothing where all are purchases, the type 0."""
+    raw = types.tobytes()
+    return b"" if raw.count(0) == len(raw) else raw
+
+
+def unpack_types(raw: bytes, n: int, known: int) -> Types:
+    """Args:
+    known: how many types there are.
+    """
+    if not raw:
+        return np.zeros(n, np.uint8)
+    if len(raw) != n or max(raw) >= known:
+        raise ValueError(f"{len(raw)} types up to {max(raw)} for {n} events; this code knows {known} types")
+    return np.frombuffer(raw, np.uint8)
+
+
+def pack_quantities(quantities: Quantities) -> bytes:
+    """uint16[n]; nothing where all are 1, a byte each where all are below 256."""
+    raw = quantities.astype("<u2", copy=False).tobytes()
+    low, high = raw[::2], raw[1::2]
+    if high.count(0) < len(high):
+        return raw
+    return b"" if low.count(1) == len(low) else low
+
+
+def unpack_quantities(raw: bytes, n: int) -> Quantities:
+    if not raw:
+        return np.ones(n, np.uint16)
+    if len(raw) == n:
+        return np.frombuffer(raw, np.uint8).astype(np.uint16)
+    if len(raw) != 2 * n:
+        raise ValueError(f"{len(raw)} bytes for {n} quantities")
+    return np.frombuffer(raw, "<u2")
+
+
+def pack_prices(prices: Prices) -> bytes:
+    """float32[n], nan where unknown: two bytes each where all are whole cents up to 655.34, else as they are.
+
+    A zero has no sign: who keeps prices lets none be -0.0.
+    """
+    known = prices
+    unknown = None
+    if not prices.max(initial=0.0) <= MAX_PRICE_IN_CENTS:  # also where one is nan
+        unknown = np.isnan(prices)
+        known = np.where(unknown, np.float32(0.0), prices)
+        if unknown.all():
+            return b""
+    raw = prices.astype("<f4", copy=False).tobytes()
+    if unknown is not None and not known.max() <= MAX_PRICE_IN_CENTS:
+        return raw
+    rounded = np.rint(known * _HUNDRED)
+    if (rounded / _HUNDRED).tobytes() != known.tobytes():
+        return raw
+    cents: npt.NDArray[np.uint16] = rounded.astype("<u2")
+    if unknown is not None:
+        cents[unknown] = _UNKNOWN
+    return cents.tobytes()
+
+
+def unpack_prices(raw: bytes, n: int) -> Prices:
+    if not raw:
+        return np.full(n, np.nan, np.float32)
+    if len(raw) == 4 * n:
+        return np.frombuffer(raw, "<f4")
+    if len(raw) != 2 * n:
+        raise ValueError(f"{len(raw)} bytes for {n} prices")
+    cents = np.frombuffer(raw, "<u2")
+    prices: Prices = np.divide(cents, _HUNDRED, dtype=np.float32)
+    if b"\xff\xff" in raw:
+        prices[cents == _UNKNOWN] = np.nan
+    return prices
+
+
+def pack_ids(ids: Sequence[str]) -> tuple[int, bytes] | list[str]:
+    """Ids that are numbers, each with the same 0 or 1 leading zeros, as (leading zeros, numbers); others as they are.
+
+    Numbers are parsed and written again by a JSON library, both far faster than a loop; only ids that come back are
+    packed.
+    """
+    text = plain = ",".join(ids)
+    zeros = int(text[:1] == "0" and text[:2] != "0,")
+    if zeros:
+        plain = f",{text}".replace(",0", ",")[1:]
+    try:
+        numbers = _json_ints.decode(f"[{plain}]")
+    except msgspec.DecodeError:
+        return list(ids)
+    back = _json_text(numbers)
+    if not numbers or len(numbers) != len(ids) or (_zero_each(back) if zeros else back) != text:
+        return list(ids)
+    greatest = max(numbers)
+    if min(numbers) < 0 or greatest >= 2**63:
+        return list(ids)
+    return zeros, pack_uints(np.array(numbers, np.uint64), greatest)
+
+
+def _json_text(numbers: list[int]) -> str:
+    return msgspec.json.encode(numbers).decode()[1:-1]
+
+
+def _zero_each(text: str) -> str:
+    return "0" + text.replace(",", ",0")
+
+
+def unpack_ids(zeros: int, raw: bytes, n: int) -> tuple[str, ...]:
+    if zeros not in (0, 1) or (n and not raw):
+        raise ValueError(f"{len(raw)} bytes for {n} ids with {zeros} leading zeros")
+    numbers = np.frombuffer(raw, "<u4") if len(raw) == 4 * n else unpack_uints(raw, n)
+    text = _json_text(numbers.tolist())
+    return tuple((_zero_each(text) if zeros else text).split(",")) if n else ()

@@ -1,0 +1,206 @@
+"""States as bytes: they come back, equal ones are equal bytes, old ones are read, and rubbish is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import DataError
+from streams.columns import (
+    pack_ids,
+    pack_prices,
+    pack_quantities,
+    pack_times,
+    unpack_ids,
+    unpack_prices,
+    unpack_quantities,
+    unpack_times,
+)
+from streams.events import EPOCH, EVENT_TYPES, Event, encode_event, parse_event
+from streams.redis_store import pack, unpack
+from streams.state import Bounds, CustomerState, empty_state, fold
+from streams.state_format import decode_state, encode_state
+from streams.store import StoredCustomer
+
+CONTRACTS = sorted((Path(__file__).parents[1] / "contracts").glob("state-format-*.json"))
+BOUNDS = Bounds(window=90, ledger=70)
+
+ids = (
+    st.integers(0, 10**20).map(str)
+    | st.integers(0, 10**9).map("{:010d}".format)
+    | st.sampled_from(["0", "00", "007", "-1", "1,2", "1.0", "1e3", " 1", "٣", "hat-ä", "1\n", "null", "[1]", '"', "a"])
+)
+moments = st.integers(0, 2**51) | st.integers(0, 20_000).map(lambda day: day * 86_400_000_000)
+some_prices = st.none() | st.integers(0, 70_000).map(lambda cents: cents / 100) | st.floats(0, 1e12)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> CustomerState:
+    """Events of one habit: ids of one kind, times of one grain, more often than not."""
+    n = draw(st.integers(0, 8) | st.integers(60, 200))
+    random = draw(st.randoms(use_true_random=False))
+    pools: list[list[Any]] = [
+        draw(st.lists(choice, min_size=1, max_size=4)) for choice in (ids, moments, some_prices, st.integers(1, 65_535))
+    ]
+    events = [
+        Event(
+            event_id=f"{random.random()}",
+            type=random.choice(EVENT_TYPES),
+            occurred_at=EPOCH + timedelta(microseconds=random.choice(pools[1])) + timedelta(days=random.randrange(9)),
+            customer_id="anna",
+            article_id=random.choice(pools[0]),
+            price=random.choice(pools[2]),
+            quantity=random.choice(pools[3]),
+        )
+        for _ in range(n)
+    ]
+    return fold(empty_state("anna"), events, BOUNDS)[0]
+
+
+def assert_equal(one: CustomerState, other: CustomerState) -> None:
+    for name in ("occurred_at", "keys", "types", "prices", "quantities"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes()
+    assert (one.customer_id, one.article_ids, one.totals) == (other.customer_id, other.article_ids, other.totals)
+    assert (one.past is None) == (other.past is None)
+    if one.past is not None and other.past is not None:
+        assert one.past.totals == other.past.totals
+        assert one.past.occurred_at.tolist() == other.past.occurred_at.tolist()
+        assert one.past.keys.tolist() == other.past.keys.tolist()
+
+
+@given(state=states())
+def test_encoded_state_comes_back(state: CustomerState) -> None:
+    raw = encode_state(state)
+    back = decode_state(raw)
+    assert_equal(back, state)
+    assert encode_state(back) == raw
+
+
+@given(state=states(), data=st.data())
+def test_hostile_bytes_are_refused_or_read_but_never_crash(state: CustomerState, data: st.DataObject) -> None:
+    """Whatever is read can be folded, counted and written again."""
+    vector = np.linspace(-1, 1, 8).astype(np.float32)
+    raw = bytearray(pack(StoredCustomer(state, 3, "space", vector), 4))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(raw[: data.draw(st.integers(0, len(raw)))]) if data.draw(st.booleans()) else bytes(raw)
+    try:
+        found = unpack(cut).state
+    except DataError:
+        return
+    assert len(found.totals) >= 0
+    event = Event(event_id="e", type="view", occurred_at=EPOCH, customer_id=found.customer_id, article_id="a")
+    again, _ = fold(found, [event], BOUNDS)
+    decode_state(encode_state(again))
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x00", b"not a state", encode_state(empty_state("anna"))[:-1]])
+def test_foreign_bytes_are_refused(raw: bytes) -> None:
+    with pytest.raises(DataError, match="not a customer state"):
+        decode_state(raw)
+
+
+def test_a_newer_format_is_named() -> None:
+    raw = bytearray(encode_state(empty_state("anna")))
+    raw[1] = 3
+    with pytest.raises(DataError, match="format 3; this code reads formats 1 and 2"):
+        decode_state(bytes(raw))
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+def test_saved_values_of_every_format_are_read_for_ever(path: Path) -> None:
+    saved = json.loads(path.read_text())
+    events = [parse_event(json.dumps(event).encode()) for event in saved["events"]]
+    bounds = Bounds(**saved.get("bounds", {}))
+    expected, _ = fold(empty_state("900"), events, bounds)
+    assert_equal(decode_state(base64.b64decode(saved["state"])), expected)
+    stored = unpack(base64.b64decode(saved["redis_value"]))
+    assert_equal(stored.state, expected)
+    assert (stored.version, stored.space) == (saved["version"], saved["space"])
+    assert stored.embedding is not None
+    assert stored.embedding.tolist() == np.array(saved["embedding"], np.float32).tolist()
+    # What is written next is of the present format, and folding goes on where it was.
+    again, outcomes = fold(decode_state(encode_state(stored.state)), events, bounds)
+    assert len(again.totals) == len(events)
+    assert {outcome.value for outcome in outcomes} == {"duplicate"}
+
+
+def test_formats_one_and_two_are_saved() -> None:
+    assert [path.stem for path in CONTRACTS] == ["state-format-1", "state-format-2"]
+
+
+def test_twenty_purchases_of_a_supermarket_are_small() -> None:
+    """Baskets, prices in cents, numbers as ids: 8 bytes of digest, 2 of price, 3 of article, and what is in common."""
+    start = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
+    events = [
+        parse_event(
+            encode_event(
+                Event(
+                    event_id=f"e{n}",
+                    type="purchase",
+                    occurred_at=start + timedelta(days=3 * (n // 5)),
+                    customer_id="1228",
+                    article_id=str(1_082_185 + n),
+                    price=n + 0.99,
+                )
+            )
+        )
+        for n in range(20)
+    ]
+    assert len(encode_state(fold(empty_state("1228"), events)[0])) == 20 * (8 + 2 + 3) + 19 + 32
+
+
+def test_columns_by_hand() -> None:
+    day = 86_400_000_000
+    assert pack_times(np.array([day, day, 3 * day])) == (day, 4, [0, 2])
+    assert pack_times(np.array([7, 7, 1_000_007])) == (7, 2, [0, 1])
+    assert pack_prices(np.array([1.29, 655.34, np.nan], np.float32)) == b"\x81\x00\xfe\xff\xff\xff"
+    assert pack_prices(np.array([np.nan, np.nan], np.float32)) == b""
+    assert len(pack_prices(np.array([1.29, 655.35], np.float32))) == 8
+    assert len(pack_prices(np.array([1.29, 0.001], np.float32))) == 8
+    assert pack_quantities(np.array([1, 1], np.uint16)) == b""
+    assert pack_quantities(np.array([1, 255], np.uint16)) == b"\x01\xff"
+    assert pack_quantities(np.array([1, 256], np.uint16)) == b"\x01\x00\x00\x01"
+    assert pack_ids(("7", "258")) == (0, b"\x07\x00\x02\x01")
+    assert pack_ids(("0007", "0258")) == ["0007", "0258"]  # not one zero each
+    assert pack_ids(("0107", "0258")) == (1, b"\x6b\x00\x02\x01")
+    assert pack_ids(("107", "0258")) == ["107", "0258"]
+    assert unpack_ids(1, b"\x6b\x00\x02\x01", 2) == ("0107", "0258")
+
+
+def test_every_price_in_cents_is_the_float32_of_its_decimal() -> None:
+    """Prices of JSON are rounded to float32 from a double, ours from a division of float32: the same, to the bit."""
+    prices = (np.arange(65_535) / 100).astype(np.float32)
+    raw = pack_prices(prices)
+    assert len(raw) == 2 * len(prices)
+    assert unpack_prices(raw, len(prices)).tobytes() == prices.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("broken", "args"),
+    [
+        (unpack_times, (0, 9, [1], 2)),
+        (unpack_times, (0, 0, [-1], 2)),
+        (unpack_times, (0, 4, [10**9], 2)),
+        (unpack_times, (0, 0, [1, 2], 2)),
+        (unpack_times, (0, 0, b"", 100)),
+        (unpack_prices, (b"123", 2)),
+        (unpack_quantities, (b"123", 2)),
+        (unpack_ids, (0, b"123", 2)),
+        (unpack_ids, (2, b"12", 2)),
+        (unpack_ids, (0, b"", 2)),
+    ],
+)
+def test_broken_columns_are_refused(broken: Any, args: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError):
+        broken(*args)
