@@ -43,7 +43,7 @@ class ProductData:
 def product_data(log: EventLog, cut: datetime, days: int) -> ProductData:
     histories = load_histories(log, cut)
     moment = to_micros(cut)
-    items = ItemTable.from_table(build_items(log.articles(), histories, moment))
+    items = ItemTable.from_table(build_items(log.articles(cut), histories, moment))
     later = load_histories(log, cut + timedelta(days=days))
     truth = purchases_between(later, items, moment, to_micros(cut + timedelta(days=days)))
     return ProductData(histories, items, item_inputs(items), moment, truth)

@@ -94,6 +94,7 @@ def bench_shop(size: BenchSize, seed: int) -> Shop:
         "product_code": pa.array(product.astype(str)),
         "title": pa.array(np.char.add("Article ", product.astype(str))),
         "text": pa.nulls(n, pa.string()),
+        "known_from": pa.nulls(n, ARTICLE_SCHEMA.field("known_from").type),
         "price": pa.array(np.round(rng.lognormal(3.0, 0.6, n), 2)),
     }
     columns |= {

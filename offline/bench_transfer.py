@@ -140,7 +140,7 @@ def train_on_known(
         config = replace(config, id_dropout=1.0)  # no ids at all
     known = np.flatnonzero(~data.new_item)
     model = new_two_tower(_rows(everything, known), config, seed)
-    train_two_tower(model, _rows(everything, known), _known(data), _part(data.items, known), 0, config, seed=seed)
+    train_two_tower(model, _rows(everything, known), _known(data), data.items.rows(known), 0, config, seed=seed)
     weights = model.state_dict()
     if _IDS in weights:
         ids = torch.zeros(len(data.items), weights[_IDS].shape[1])
@@ -154,19 +154,6 @@ def _rows(inputs: ItemInputs, rows: _Ints) -> ItemInputs:
     at = torch.from_numpy(rows)
     content = None if inputs.content is None else inputs.content[at]
     return replace(inputs, attributes=inputs.attributes[at], words=inputs.words[at], content=content)
-
-
-def _part(items: ItemTable, rows: _Ints) -> ItemTable:
-    names = [items.article_ids[row] for row in rows.tolist()]
-    return ItemTable(
-        names,
-        {name: row for row, name in enumerate(names)},
-        [items.titles[row] for row in rows.tolist()],
-        {name: codes[rows] for name, codes in items.codes.items()},
-        items.labels,
-        items.prices[rows],
-        items.products[rows],
-    )
 
 
 def _known(data: TransferData) -> Histories:

@@ -1,12 +1,13 @@
 """The event log: a data set as sorted day files with articles, customers and a manifest, and its import.
 
     DIR/events/2017-01-01.parquet …   EVENT_SCHEMA, sorted by (occurred_at, event_id), one file a UTC day
-    DIR/articles.parquet              ARTICLE_SCHEMA, sorted by article_id
+    DIR/articles.parquet              ARTICLE_SCHEMA, every version of every article (offline/article_file.py)
     DIR/customers.parquet             CUSTOMER_SCHEMA, in the source's order
     DIR/manifest.json                 source, counts, span, files, content hash
 
-An import streams: batches are spilled to one scratch file a day, then each day is sorted and written. Memory
-holds one buffer of rows, the largest day, the articles and the customers' ids, however long the history is.
+An import streams: batches are spilled to one scratch file a day, then each day is sorted and written; articles alike,
+by buckets. Memory holds one buffer of rows, the largest day or bucket, and the ids of articles and customers, however
+long the history is and however often facts change.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
@@ -26,11 +28,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.errors import ConfigurationError, DataError
+from offline.article_file import ArticleFile, articles_before, versions
 from offline.day_files import DayFiles, Progress, hash_table
-from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, EVENT_SCHEMA, Findings, Source, StopAtFirst
+from offline.sources.base import CUSTOMER_SCHEMA, EVENT_SCHEMA, Findings, Source, StopAtFirst
 from offline.sources.registry import open_source
 
-LOG_FORMAT = 1
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# 2: articles have versions. What format 1 says of an article may have been known only after a cut.
+LOG_FORMAT = 2
 _TIME = EVENT_SCHEMA.field("occurred_at").type
 
 
@@ -95,9 +102,8 @@ class EventLog:
 
     def scan(self, start: datetime | None = None, until: datetime | None = None) -> Iterator[pa.RecordBatch]:
         """Batches of EVENT_SCHEMA with start <= occurred_at < until, in (occurred_at, event_id) order."""
-        for name, moment in (("start", start), ("until", until)):
-            if moment is not None and moment.tzinfo is None:
-                raise ValueError(f"{name} {moment} has no time zone")
+        _check_zone("start", start)
+        _check_zone("until", until)
         for path in self.days:
             day = datetime.fromisoformat(path.stem).replace(tzinfo=UTC)
             if (start is not None and day + timedelta(days=1) <= start) or (until is not None and day >= until):
@@ -113,8 +119,17 @@ class EventLog:
         """All of `scan` as one table."""
         return pa.Table.from_batches(list(self.scan(start, until)), EVENT_SCHEMA)
 
-    def articles(self) -> pa.Table:
-        return _read_table(self.path / "articles.parquet")
+    def articles(self, until: datetime | None = None) -> pa.Table:
+        """ARTICLE_SCHEMA by article_id: what was known of each article strictly before `until`, None: at the end.
+
+        Articles of which nothing was known yet are left out. `known_from` is when the article itself was first known.
+        """
+        _check_zone("until", until)
+        return articles_before(self.path / "articles.parquet", until)
+
+    def article_versions(self) -> Iterator[pa.Table]:
+        """All that was ever known of the articles, ARTICLE_SCHEMA, by parts; all rows of an article in one part."""
+        return versions(self.path / "articles.parquet")
 
     def customers(self) -> pa.Table:
         return _read_table(self.path / "customers.parquet")
@@ -146,13 +161,12 @@ def import_source(source: Source, out: Path, progress: Progress | None = None) -
         report = progress or _silent
         findings = StopAtFirst()
         digest = hashlib.sha256()
-        articles = _write_articles(source, findings, aside, report)
-        hash_table(digest, articles)
+        articles = _write_articles(source, findings, aside, digest, report)
         customers = _write_customers(source, findings, aside, report)
         hash_table(digest, _read_table(aside / "customers.parquet"))
         days = DayFiles(aside)
         done, expected = 0, source.event_rows
-        for batch in source.events(findings, articles["article_id"].combine_chunks()):
+        for batch in source.events(findings, articles):
             days.add(batch)
             done += batch.num_rows
             report("events", done, expected)
@@ -166,7 +180,7 @@ def import_source(source: Source, out: Path, progress: Progress | None = None) -
             source_revision=source.revision,
             source_files=fingerprint(source),
             counts={
-                "articles": articles.num_rows,
+                "articles": len(articles),
                 "customers": customers,
                 "events": total.rows,
                 "days": total.days,
@@ -203,12 +217,14 @@ def _silent(phase: str, done: int, total: int | None) -> None:
     del phase, done, total
 
 
-def _write_articles(source: Source, findings: Findings, aside: Path, report: Progress) -> pa.Table:
-    batches = list(source.articles(findings))
-    table = pa.Table.from_batches(batches, ARTICLE_SCHEMA).sort_by("article_id")
-    pq.write_table(table, aside / "articles.parquet", compression="zstd")
-    report("articles", table.num_rows, table.num_rows)
-    return table
+def _write_articles(source: Source, findings: Findings, aside: Path, digest: _Hash, report: Progress) -> pa.Array:
+    """The ids of all articles."""
+    with closing(ArticleFile(aside)) as file:
+        for batch in source.articles(findings):
+            file.add(batch)
+        ids = file.finish(digest)
+    report("articles", len(ids), len(ids))
+    return ids
 
 
 def _write_customers(source: Source, findings: Findings, aside: Path, report: Progress) -> int:
@@ -219,6 +235,11 @@ def _write_customers(source: Source, findings: Findings, aside: Path, report: Pr
             rows += batch.num_rows
             report("customers", rows, None)
     return rows
+
+
+def _check_zone(name: str, moment: datetime | None) -> None:
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError(f"{name} {moment} has no time zone")
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -241,7 +262,8 @@ def _read_manifest(path: Path) -> LogManifest:
         raise DataError(f"not an event log's manifest: {error}", file=str(path / "manifest.json")) from error
     if manifest.format != LOG_FORMAT:
         raise DataError(
-            f"event log of format {manifest.format}; this code reads format {LOG_FORMAT}; import again",
+            f"event log of format {manifest.format}; this code reads format {LOG_FORMAT}; import the source again with "
+            "`modiste offline data import`",
             file=str(path),
         )
     return manifest

@@ -92,6 +92,13 @@ def purchases_between(histories: Histories, items: ItemTable, start: int, end: i
     return bought
 
 
+def unknown_purchases(histories: Histories, items: ItemTable, start: int, end: int) -> int:
+    """Distinct (customer, article) purchases in [start, end) microseconds of articles that are not among the items."""
+    use = (histories.occurred_at >= start) & (histories.occurred_at < end) & (histories.types == PURCHASE)
+    use &= item_column(histories, items) < 0
+    return len(np.unique(np.stack([histories.customer_rows[use], histories.articles[use]]), axis=1).T)
+
+
 def touched_between(
     histories: Histories, items: ItemTable, start: int, end: int, types: Sequence[int]
 ) -> dict[str, set[int]]:

@@ -5,7 +5,8 @@
     tower        refresh                 refresh          each knows only what came before its cut
     examples     examples                                 labelled by the horizon after theirs
 
-So every ranking example meets vectors, factors and counts of its own moment, as a request does at serving time.
+So every ranking example meets vectors, factors and counts of its own moment, as a request does at serving time, and no
+article that was not known then: neither as a candidate nor, in the tower's training, as a negative.
 """
 
 from __future__ import annotations
@@ -98,10 +99,12 @@ class Learner:
         shop = self._shop
         path = self._directory / f"tower-{n}.npz"
         if not load_weights(tower, path):
-            inputs = item_inputs(shop.items, shop.content)
+            inputs, known = item_inputs(shop.items, shop.content), shop.known_at(cut)
             self.timed(
                 "two-tower",
-                lambda: train_two_tower(tower, inputs, shop.histories, shop.items, cut, config, seed=self._seed + n),
+                lambda: train_two_tower(
+                    tower, inputs, shop.histories, shop.items, cut, config, seed=self._seed + n, known=known
+                ),
             )
             save_weights(tower, path)
 
@@ -127,14 +130,15 @@ class Learner:
 
     def _catalog(self, tower: TwoTower, cut: int, space: str) -> Catalog:
         shop = self._shop
-        vectors = item_vectors(tower, item_inputs(shop.items, shop.content))
-        encoder = TrainedEncoder(tower, vectors, shop.items.index, space)
+        items, known = shop.items_at(cut), shop.known_at(cut)
+        vectors = item_vectors(tower, item_inputs(shop.items, shop.content))[known]
+        encoder = TrainedEncoder(tower, vectors, items.index, space)
         return catalog_at(
             shop.histories,
-            shop.items_at(cut),
+            items,
             shop.segments,
             cut,
-            Vectors(vectors, encoder, shop.content),
+            Vectors(vectors, encoder, shop.content[known]),
             self._config.catalog,
             seed=self._seed,
         )

@@ -51,5 +51,6 @@ def inclusion_log_q(share: Tensor, targets: int, uniform: int, n_items: int) -> 
     Args:
         share: (n,) in [0, 1).
     """
-    missed = targets * torch.log1p(-share) + uniform * math.log1p(-1 / n_items)
+    undrawn = uniform * math.log1p(-1 / n_items) if n_items > 1 else -math.inf
+    missed = targets * torch.log1p(-share) + undrawn
     return torch.log(-torch.expm1(missed))

@@ -1,8 +1,8 @@
 """`modiste offline run`: event log -> towers, catalogue, ranker -> bundle -> evaluation -> gates -> channel.
 
 Everything that is learned or counted comes from events strictly before the cut. What follows the cut is read once, by
-the evaluation. Each stage leaves a checkpoint keyed by data, configuration, seed and code, so a run that was stopped
-goes on where it was; the same run twice gives the same metrics.
+the evaluation. Each stage leaves a checkpoint keyed by data, content vectors (so by photos too), configuration, seed
+and code, so a run that was stopped goes on where it was; the same run twice gives the same metrics.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import offline
@@ -30,7 +32,7 @@ from offline.content.images import ImageStore
 from offline.content.vectors import ContentConfig
 from offline.evaluate import Evaluation, evaluate
 from offline.event_log import EventLog
-from offline.examples import purchases_between
+from offline.examples import purchases_between, unknown_purchases
 from offline.gates import Gate, gates
 from offline.histories import load_histories
 from offline.learn import LearnConfig, Learned, Learner
@@ -107,17 +109,26 @@ class OfflineRun:
         self.images = images
         self.cut = to_micros(window.cut)
         self.horizon = to_micros(window.cut + timedelta(days=window.horizon)) - self.cut
-        self.directory = workdir / self._key()
+        self._workdir = workdir
 
-    def _key(self) -> str:
+    @cached_property
+    def shop(self) -> Shop:
+        """What the log knows before the cut; read, and its contents encoded, when it is first asked for."""
+        return load_shop(self.log, self.window, self.config.content, self.images, self.content_cache)
+
+    @cached_property
+    def directory(self) -> Path:
+        """Where the checkpoints of this very run lie."""
         facts = [
             self.log.content_hash,
             self.window.cut.isoformat(),
             self.window.horizon,
             asdict(self.config),
             code_hash(),
+            # Other photos, or another encoder under the same name, make other vectors.
+            hashlib.sha256(np.ascontiguousarray(self.shop.content).tobytes()).hexdigest(),
         ]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return self._workdir / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def execute(self, registry: Registry, channel: str, *, activate_anyway: bool = False) -> RunResult:
         """Train, judge, publish; move the channel if the gates agree.
@@ -127,7 +138,7 @@ class OfflineRun:
         """
         started = time.monotonic()
         say(f"cut {self.window.cut.date()}, {self.window.horizon} days to predict")
-        shop = load_shop(self.log, self.window, self.config.content, self.images, self.content_cache)
+        shop = self.shop
         learner = Learner(shop, self.config.learn, self.horizon, self.directory, self.config.seed)
         learned = learner.learn()
         staged, facts = self._stage(shop, learned)
@@ -164,7 +175,10 @@ class OfflineRun:
         self._manifest(staged, shop, None)
         runtime = load_runtime(open_bundle(staged))
         later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
-        truth = purchases_between(later, shop.items, self.cut, self.cut + self.horizon)
+        window = (self.cut, self.cut + self.horizon)
+        truth = purchases_between(later, shop.items, *window)
+        # No contender could have named these: nobody had heard of them at the cut.
+        unknown = unknown_purchases(later, shop.items, *window)
         histories = shop.histories
         peers = {name: Ranker(peer_path(self.directory, name), rankers.tasks(name)) for name in rankers.peers}
         with step("evaluate", len(truth)) as progress:
@@ -182,7 +196,7 @@ class OfflineRun:
         some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
         states = [histories.state(customer, self.cut) for customer in some]
         (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
-        return evaluation
+        return replace(evaluation, details=evaluation.details | {"purchases_of_unknown_articles": unknown})
 
     def _manifest(self, staged: Path, shop: Shop, evaluation: Evaluation | None) -> None:
         (staged / "manifest.json").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from offline.build_statistics import build_items, prices_at
 from offline.content.images import ImageStore
@@ -22,8 +23,9 @@ from streams.histories import Histories
 
 @dataclass(frozen=True, eq=False)
 class Shop:
-    """cut: microseconds · histories: events strictly before it · articles: the log's, in the order of `items` ·
-    segments: customer_id -> age band, where known · content: float32[n, c] unit rows, zero where unknown."""
+    """cut: microseconds · histories: events strictly before it · articles: what was known of them strictly before it,
+    in the order of `items` · segments: customer_id -> age band, where known · content: float32[n, c] unit rows, zero
+    where unknown."""
 
     cut: int
     histories: Histories
@@ -33,17 +35,27 @@ class Shop:
     segments: dict[str, str]
     content: npt.NDArray[np.float32]
 
+    def known_at(self, cut: int) -> npt.NDArray[np.int64]:
+        """Rows of the articles known strictly before an earlier cut. Where the log alone tells of an article, one first
+        met after it was met there, often bought: to stand in the catalogue would give the label away."""
+        since = self.articles["known_from"].cast(pa.int64())
+        known = pc.fill_null(pc.less(since, cut), True)
+        return np.flatnonzero(known.to_numpy())
+
     def items_at(self, cut: int) -> ItemTable:
-        """The articles with their prices at an earlier cut. A price known only because the article sold after it would
-        give the label away."""
-        return replace(self.items, prices=prices_at(self.articles, self.histories, cut))
+        """The articles known at an earlier cut with their prices there. A price known only because the article sold
+        after it would give the label away.
+
+        Other attributes are those of the shop's own cut: towers have one vocabulary and one set of content vectors.
+        """
+        return replace(self.items, prices=prices_at(self.articles, self.histories, cut)).rows(self.known_at(cut))
 
 
 def load_shop(log: EventLog, window: Window, content: ContentConfig, images: ImageStore | None, cache: Path) -> Shop:
     """Read what the log knows before the window's cut; `cache` is a directory for content vectors."""
     cut = to_micros(window.cut)
     histories = load_histories(log, window.cut)
-    articles, customers = log.articles(), log.customers()
+    articles, customers = log.articles(window.cut), log.customers()
     table = build_items(articles, histories, cut)
     pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
     segments = {customer: band for customer, band in pairs if band}

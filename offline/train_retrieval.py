@@ -121,9 +121,14 @@ def train_two_tower(
     config: TowerConfig,
     *,
     seed: int,
+    known: Ints | None = None,
 ) -> None:
-    """Train in place on purchases before `cut` (microseconds), from the weights the model has."""
-    fit(model, inputs, sequences(histories, items, cut), cut, config, seed=seed)
+    """Train in place on purchases before `cut` (microseconds), from the weights the model has.
+
+    Args:
+        known: int64[m] articles that were known at the cut, None: all. No other is drawn as a negative.
+    """
+    fit(model, inputs, sequences(histories, items, cut), cut, config, seed=seed, known=known)
 
 
 def fit(
@@ -135,10 +140,12 @@ def fit(
     *,
     seed: int,
     enough: Callable[[int], bool] | None = None,
+    known: Ints | None = None,
 ) -> None:
     """Train in place on every question of the last `config.days` before `now` (microseconds).
 
     Args:
+        known: see train_two_tower.
         enough: called after each epoch with its number, from 1; training ends where it answers True.
     """
     rng = seed_everything(seed)
@@ -149,6 +156,7 @@ def fit(
     for _ in range(config.epochs):
         drawn = draw(data, asked, config.examples, now, config.recency_days, rng)
         plan.append(batches(data, drawn, config.history, config.stride, config.batch, rng))
+    pool = np.arange(len(inputs)) if known is None else known
     share = torch.from_numpy(_answer_share(data, asked, now, config, len(inputs)))
     # The tables are touched sparsely, but plain Adam over 92k rows costs less here than sparse gradients would.
     optimiser = torch.optim.AdamW(
@@ -162,11 +170,11 @@ def fit(
     with step("two-tower", steps) as progress:
         for number, parts in enumerate(plan, 1):
             for part in parts:
-                negatives = rng.integers(0, len(inputs), config.negatives)
+                negatives = pool[rng.integers(0, len(pool), config.negatives)]
                 batch = assemble(data, part, config.history, config.stride)
                 note = ""
                 if len(batch.answer):
-                    loss = _loss(model, inputs, batch, negatives, share, config)
+                    loss = _loss(model, inputs, batch, negatives, share, len(pool), config)
                     optimiser.zero_grad(set_to_none=True)
                     torch.autograd.backward(loss)
                     optimiser.step()
@@ -191,7 +199,7 @@ def _answer_share(
 
 
 def _loss(
-    model: TwoTower, inputs: ItemInputs, batch: Batch, negatives: Ints, share: Tensor, config: TowerConfig
+    model: TwoTower, inputs: ItemInputs, batch: Batch, negatives: Ints, share: Tensor, n_pool: int, config: TowerConfig
 ) -> Tensor:
     mask = torch.from_numpy(batch.mask)
     seen = mask > 0
@@ -213,7 +221,7 @@ def _loss(
         torch.from_numpy(batch.question),
         torch.from_numpy(columns[:n_answers]),
         model.scale,
-        log_q=inclusion_log_q(share[torch.from_numpy(candidates)], in_batch, config.negatives, len(inputs)),
+        log_q=inclusion_log_q(share[torch.from_numpy(candidates)], in_batch, config.negatives, n_pool),
         alpha=config.log_q,
         negative=None if config.in_batch else uniform,
     )

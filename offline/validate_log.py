@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.errors import DataError
+from offline.article_file import versions
 from offline.day_files import hash_table
 from offline.event_log import EventLog, fingerprint
 from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, EVENT_SCHEMA, EXAMPLES, CollectAll, Source
@@ -39,7 +40,7 @@ LOG_CHECKS = {
 def validate_log(path: Path, source: Source | None = None) -> Validation:
     """Check the event log in the directory `path`, and that it was made of `source` where one is given.
 
-    Memory: one day of events and 8 bytes for each event of the log.
+    Memory: one day of events, 8 bytes for each event of the log, and the ids of articles (each version) and customers.
 
     Raises:
         DataError: there is no event log.
@@ -60,10 +61,8 @@ class _LogChecker:
         self._digest = hashlib.sha256()
 
     def run(self, source: Source | None) -> None:
-        articles = self._read(self.log.path / "articles.parquet", ARTICLE_SCHEMA)
-        known = None if articles is None else articles["article_id"].combine_chunks()
-        self._check_table("articles", articles, "article_id")
-        self._check_table("customers", self._read(self.log.path / "customers.parquet", CUSTOMER_SCHEMA), "customer_id")
+        known = self._check_articles(self.log.path / "articles.parquet")
+        self._check_customers(self._read(self.log.path / "customers.parquet", CUSTOMER_SCHEMA))
         keys = [np.empty(0, np.uint64)]
         for path in self.log.days:
             table = self._read(path, EVENT_SCHEMA)
@@ -94,26 +93,48 @@ class _LogChecker:
             return None
         return table
 
-    def _check_table(self, name: str, table: pa.Table | None, column: str) -> None:
+    def _check_articles(self, path: Path) -> pa.Array | None:
+        """The ids of all articles, None where they cannot be read."""
+        ids, since = [pa.array([], pa.string())], [pa.array([], pa.int64())]
+        try:
+            for table in versions(path):
+                if not table.schema.equals(ARTICLE_SCHEMA):
+                    self._file_error("columns", path.name, f"has {table.schema}, expected {ARTICLE_SCHEMA}")
+                    return None
+                hash_table(self._digest, table)
+                ids.append(table["article_id"].combine_chunks())
+                since.append(table["known_from"].combine_chunks().cast(pa.int64()))
+        except DataError as error:
+            self._file_error("columns", path.name, error.reason)
+            return None
+        everything = pa.concat_arrays(ids)
+        known: pa.Array = pc.unique(everything)
+        self.counts["articles"] = len(known)
+        # An article may be there again with what was known of it later.
+        versioned = pc.binary_join_element_wise(
+            everything, pc.fill_null(pa.concat_arrays(since).cast(pa.string()), ""), "@", null_handling="replace"
+        )
+        self._check_ids(path.name, "article_id", everything, versioned)
+        return known
+
+    def _check_customers(self, table: pa.Table | None) -> None:
         if table is None:
             return
         hash_table(self._digest, table)
-        self.counts[name] = table.num_rows
-        ids = table[column].combine_chunks()
-        self._fail("ids_present", f"{name}.parquet", column, _empty(ids), values=ids, reason="an id is needed here")
-        if pc.count_distinct(ids).as_py() != len(ids):
-            order = np.argsort(np.asarray(ids.to_numpy(zero_copy_only=False), str), kind="stable")
-            arranged = ids.take(pa.array(order))
+        self.counts["customers"] = table.num_rows
+        ids = table["customer_id"].combine_chunks()
+        self._check_ids("customers.parquet", "customer_id", ids, ids)
+
+    def _check_ids(self, file: str, column: str, ids: pa.Array, unique: pa.Array) -> None:
+        """No id is empty, and no two rows are equal in `unique`."""
+        self._fail("ids_present", file, column, _empty(ids), values=ids, reason="an id is needed here")
+        if pc.count_distinct(unique).as_py() != len(unique):
+            order = np.argsort(np.asarray(unique.to_numpy(zero_copy_only=False), str), kind="stable")
+            arranged = unique.take(pa.array(order))
             again = np.zeros(len(ids), bool)
             again[order[1:]] = pc.equal(arranged[1:], arranged[:-1]).to_numpy(zero_copy_only=False)
-            self._fail(
-                "ids_unique",
-                f"{name}.parquet",
-                column,
-                pa.array(again),
-                values=ids,
-                reason="seen in an earlier row",
-            )
+            mask = pa.array(again)
+            self._fail("ids_unique", file, column, mask, values=ids, reason="seen in an earlier row")
 
     def _check_day(self, path: Path, table: pa.Table, known: pa.Array | None) -> npt.NDArray[np.uint64]:
         hash_table(self._digest, table)

@@ -56,6 +56,19 @@ class ItemTable:
         products = _encode(table["product_code"])[0].astype(np.int64)
         return cls(article_ids, index, titles, codes, labels, prices, products)
 
+    def rows(self, chosen: npt.NDArray[np.int64]) -> ItemTable:
+        """The chosen articles alone, in that order; codes and labels stay what they are."""
+        names = [self.article_ids[row] for row in chosen.tolist()]
+        return ItemTable(
+            names,
+            {name: row for row, name in enumerate(names)},
+            [self.titles[row] for row in chosen.tolist()],
+            {name: codes[chosen] for name, codes in self.codes.items()},
+            self.labels,
+            self.prices[chosen],
+            self.products[chosen],
+        )
+
     def label(self, attribute: str, item_idx: int) -> str | None:
         code = int(self.codes[attribute][item_idx])
         return None if code < 0 else self.labels[attribute][code]

@@ -33,11 +33,10 @@ def debut_rates(items: ItemTable, histories: Histories, cut: int) -> npt.NDArray
     """Relative chance of a first purchase soon after `cut` (microseconds), float32[n].
 
     Above 0 for every article without a purchase before the cut, 0 for all others, and for those of which nothing but
-    the id is known: where the catalogue is only what the log names, such an article would be known for being bought
-    later. It is the product of two debut rates
-    over the catalogue's own: that of the neighbours in the order of listing and that of the same kind. A debut rate is
-    the share of articles first bought within the window among all that had not been bought before it. The window is
-    WINDOW_DAYS, or two thirds of a log that is shorter.
+    the id is known: they are of no kind. It is the product of two debut rates over the catalogue's own: that of the
+    neighbours in the order of listing and that of the same kind. A debut rate is the share of articles first bought
+    within the window among all that had not been bought before it. The window is WINDOW_DAYS, or two thirds of a log
+    that is shorter.
     """
     age = first_sale_age(items, histories, cut)
     never = np.isnan(age) & _described(items)

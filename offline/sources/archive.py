@@ -3,8 +3,9 @@
 `--path` is the archive's directory (default: `archive` below data_dir). Its segments are compacted first, so a late
 event stands in its day and a repeated one stands once. What is particular to it:
 
-- Articles are those of the base, then what the topic `articles` says of them (the last message counts), then whatever
-  was bought that neither names: such an article has an id and nothing else.
+- Articles are those of the base, then what the topic `articles` says of them (the last message counts, and always held:
+  a bundle must offer what the shop sells now), then whatever was met that neither names: such an article has an id and
+  nothing else, and is known from its first event on.
 - `--base` is an event log whose articles, customers and events come before the archive's; or a folder with
   articles.csv or articles.parquet in the event log's columns, a catalogue without a history. An event of the base that
   the archive holds too is read once.
@@ -25,13 +26,14 @@ import pyarrow.compute as pc
 
 from infra.errors import ConfigurationError, DataError
 from infra.settings import load_settings
-from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, SOURCE_EVENT_SCHEMA, Findings
+from offline.sources.base import ARTICLE_FACTS, ARTICLE_SCHEMA, CUSTOMER_SCHEMA, SOURCE_EVENT_SCHEMA, Findings
+from offline.sources.first_met import first_met
 from offline.sources.tables import RawBatch, find_table, read_batches
 from streams.archive import TopicArchive, read_rows
 from streams.archive_compaction import compact
 from streams.topics import ARTICLES, TRANSACTIONS
 
-_TEXT = tuple(field.name for field in ARTICLE_SCHEMA if field.name not in ("article_id", "price"))
+_TEXT = tuple(name for name in ARTICLE_FACTS if name != "price")
 _FIRST = pa.scalar(datetime(1990, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _EVENT_FIELDS = tuple(name for name in SOURCE_EVENT_SCHEMA.names if name != "row")
 
@@ -49,7 +51,7 @@ class Archive:
 
     name = "archive"
     description = "what the archiver wrote from the live topics, on top of a base event log"
-    revision = 1
+    revision = 2
 
     def __init__(self, path: Path | None = None, base: Path | None = None) -> None:
         settings = load_settings()
@@ -76,10 +78,11 @@ class Archive:
         return None
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        known: dict[str, dict[str, Any]] = {}
+        known: dict[str, list[dict[str, Any]]] = {}  # the versions of each article
         if self._base is not None:
             for batch in self._base.articles(findings):
-                known.update((row["article_id"], row) for row in batch.to_pylist())
+                for row in batch.to_pylist():
+                    known.setdefault(row["article_id"], []).append(row)
         for path in self._message_files:
             for key, value in zip(*(read_rows(path)[name].to_pylist() for name in ("key", "value")), strict=True):
                 article_id = (key or b"").decode(errors="replace")
@@ -90,11 +93,11 @@ class Archive:
                     findings.notes["article messages that tell nothing"] += 1
                     continue
                 if 0 < len(article_id) <= 128:
-                    known[article_id] = _told(known.get(article_id, {}), article_id, message)
-        for path in self._event_files:
-            for article_id in pc.unique(read_rows(path)["article_id"]).to_pylist():
-                known.setdefault(article_id, {"article_id": article_id})
-        yield from pa.Table.from_pylist(list(known.values()), ARTICLE_SCHEMA).to_batches()
+                    known[article_id] = [_told(known.get(article_id, [{}])[-1], article_id, message)]
+        for row in first_met(batch for path in self._event_files for batch in read_rows(path).to_batches()).to_pylist():
+            known.setdefault(row["article_id"], [row])
+        rows = [row for versions in known.values() for row in versions]
+        yield from pa.Table.from_pylist(rows, ARTICLE_SCHEMA).to_batches()
 
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         del findings
@@ -146,7 +149,8 @@ class _Base:
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         if self._log is not None:
-            yield from self._log.articles().to_batches()
+            for part in self._log.article_versions():
+                yield from part.to_batches()
             return
         file = self._articles_file
         for first, batch in read_batches(file, ("article_id",), (*_TEXT, "price")):
@@ -177,4 +181,4 @@ def _told(before: dict[str, Any], article_id: str, message: ArticleMessage) -> d
     if message.text:
         said["text"] = message.text
     price = {"price": message.price} if message.price is not None and message.price >= 0 else {}
-    return {**before, "article_id": article_id, **said, **price}
+    return {**before, "article_id": article_id, "known_from": None, **said, **price}

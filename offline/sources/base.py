@@ -33,13 +33,16 @@ EVENT_SCHEMA = pa.schema(
 )
 # `row` is the 1-based data row in the source file; it orders rows that are alike.
 SOURCE_EVENT_SCHEMA = EVENT_SCHEMA.append(pa.field("row", pa.int64()))
+# `known_from` is when this was first known of the article; null: always. Facts that change have a row for each change.
 ARTICLE_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("article_id", "product_code", "title", "department", "category")),
         *((name, pa.string()) for name in ("subcategory", "brand", "colour", "text")),
         ("price", pa.float64()),
+        ("known_from", pa.timestamp("us", tz="UTC")),
     ]
 )
+ARTICLE_FACTS = tuple(name for name in ARTICLE_SCHEMA.names if name not in ("article_id", "known_from"))
 CUSTOMER_SCHEMA = pa.schema(
     [
         (name, pa.string())
@@ -183,7 +186,7 @@ class Source(Protocol):
         """Rows of the transactions file where that is known without reading it."""
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
-        """Batches of ARTICLE_SCHEMA with unique ids."""
+        """Batches of ARTICLE_SCHEMA, all rows of an article in one batch; (article_id, known_from) is unique."""
 
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         """Batches of CUSTOMER_SCHEMA with unique ids; buyers may be missing here."""

@@ -2,8 +2,8 @@
 
 What is particular to it:
 
-- Without an articles file the articles are those that occur in good events, with nothing but their ids; the events
-  are then read twice.
+- Without an articles file the articles are those that occur in good events, with nothing but their ids, each known
+  from its first event on; the events are then read twice. What an articles file says was always known.
 - Event ids are type-microseconds-customer-article unless a column has them, and the log numbers the repeats. A
   column's ids must be unique over all files; checking that holds 16 bytes an event.
 - Values of the type column that the TOML does not explain are errors; explained ones may be left out and counted.
@@ -28,6 +28,7 @@ from offline.sources.base import (
     CollectAll,
     Findings,
 )
+from offline.sources.first_met import bare_articles, first_met
 from offline.sources.hm import age_bands
 from offline.sources.mapping_spec import FILE_NAME, EventColumns, ShopMapping, TableColumns, load_mapping
 from offline.sources.tables import MAX_QUANTITY, RawBatch, UniqueIds, read_batches, row_count
@@ -42,7 +43,7 @@ class Mapping:
 
     name = "mapping"
     description = "a shop's own CSV or Parquet files, explained by a TOML given by --path"
-    revision = 1
+    revision = 2
 
     def __init__(self, path: Path | None) -> None:
         if path is None:
@@ -98,13 +99,8 @@ class Mapping:
         unique.check()
 
     def _occurring(self) -> pa.RecordBatch:
-        found = pa.array([], pa.string())
         # What is wrong is told when the events are read for themselves.
-        for batch in self.events(CollectAll(), None):
-            found = pc.unique(pa.concat_arrays([found, pc.unique(batch.column("article_id"))]))
-        columns = [found.take(pc.sort_indices(found))]
-        columns += [pa.nulls(len(found), field.type) for field in list(ARTICLE_SCHEMA)[1:]]
-        return pa.RecordBatch.from_arrays(columns, schema=ARTICLE_SCHEMA)
+        return bare_articles(first_met(self.events(CollectAll(), None)))
 
     def events(self, findings: Findings, known_articles: pa.Array | None) -> Iterator[pa.RecordBatch]:
         spec = self.mapping.events

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import ConfigurationError
-from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA
+from offline.sources.base import ARTICLE_FACTS, CUSTOMER_SCHEMA
 from streams.events import EVENT_TYPES
 
 FILE_NAME = "mapping.toml"
@@ -66,7 +66,7 @@ class ShopMapping:
 
 
 _EVENT_KEYS = tuple(f.name for f in fields(EventColumns))
-_ARTICLE_KEYS = ("file", "id", *ARTICLE_SCHEMA.names[1:], "unknown", "separator")
+_ARTICLE_KEYS = ("file", "id", *ARTICLE_FACTS, "unknown", "separator")
 _CUSTOMER_KEYS = ("file", "id", "age", *CUSTOMER_SCHEMA.names[1:], "separator")
 KEYS = {"events": _EVENT_KEYS, "articles": _ARTICLE_KEYS, "customers": _CUSTOMER_KEYS}
 
@@ -94,7 +94,7 @@ def load_mapping(path: Path) -> ShopMapping:
     return ShopMapping(
         file,
         _events(reader, tables["events"]),
-        _table(reader, tables.get("articles"), "articles", ARTICLE_SCHEMA.names[1:]),
+        _table(reader, tables.get("articles"), "articles", ARTICLE_FACTS),
         _table(reader, tables.get("customers"), "customers", CUSTOMER_SCHEMA.names[1:]),
     )
 

@@ -5,28 +5,31 @@ Each is read as CSV or Parquet. What is particular to it:
 - view, addtocart and transaction become view, cart and purchase. Times are milliseconds since 1970; there are no
   prices and no customer table.
 - The event id is visitor-milliseconds-item-type, and the log numbers the repeats (a basket may hold an item twice).
-- Articles are the items that have properties or events. Properties change over time; the newest value counts.
+- Articles are the items that have properties or events, each from the first of them on. Properties change over time:
+  every time that changes what is told of an item makes a version of it. The category tree has no times; it always held.
 - `categoryid` and `available` are clear, all other properties and words are hashed numbers. The subcategory is the
   item's own category, the category its ancestor just below the root, the department the root. The text holds the
   hashed words, those of short properties (attributes) before those of long ones (descriptions), numbers last, up to
   MAX_WORDS: words that are alike still are alike.
 - The original has 20 million property rows. They are spilled by item to BUCKETS scratch files in the system's
-  temporary directory; memory holds one of those (an even share of the rows), the category tree, and the item ids.
+  temporary directory; memory holds one of those (an even share of the rows) with its versions, the category tree, and
+  the items with the times of their first events.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import ConfigurationError
 from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, SOURCE_EVENT_SCHEMA, CollectAll, Findings
+from offline.sources.first_met import bare_articles, first_met
 from offline.sources.tables import RawBatch, UniqueIds, find_table, read_batches, row_count
 
 BUCKETS = 64
@@ -42,7 +45,7 @@ class RetailRocket:
 
     name = "retailrocket"
     description = "RetailRocket e-commerce: the Kaggle files, given by --path"
-    revision = 1
+    revision = 2
 
     def __init__(self, path: Path | None) -> None:
         if path is None:
@@ -69,17 +72,21 @@ class RetailRocket:
 
     def articles(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         parents = self._category_tree(findings)
-        described: list[npt.NDArray[np.int64]] = []
+        described = [pa.array([], pa.string())]
         with tempfile.TemporaryDirectory(prefix="modiste-retailrocket-") as scratch:
-            for path in self._spilled(Path(scratch), findings):
-                rows = _newest(path)
-                if rows.num_rows:
-                    described.append(np.unique(rows["item"].to_numpy()))
-                    yield _described(rows, parents)
-        known = np.concatenate([np.empty(0, np.int64), *described])
-        bare = pa.array(np.setdiff1d(self._event_items(), known)).cast(pa.string())
+            paths = self._spilled(Path(scratch), findings)
+            # What is wrong with events is told when they are read for themselves.
+            met = first_met(self.events(CollectAll(), None))
+            micros = met["known_from"].cast(pa.int64()).to_pylist()
+            times = dict(zip(met["article_id"].to_pylist(), micros, strict=True))
+            for path in paths:
+                batch = _versions(path, times, parents)
+                described.append(batch.column("article_id"))
+                yield batch
+        undescribed = pc.invert(pc.is_in(met["article_id"], value_set=pa.concat_arrays(described)))
+        bare = bare_articles(met.filter(undescribed))
         for first in range(0, len(bare), _BATCH_ARTICLES):
-            yield _article_batch({"article_id": bare.slice(first, _BATCH_ARTICLES)})
+            yield bare.slice(first, _BATCH_ARTICLES)
 
     def customers(self, findings: Findings) -> Iterator[pa.RecordBatch]:
         del findings
@@ -157,55 +164,61 @@ class RetailRocket:
                 writer.close()
         return paths
 
-    def _event_items(self) -> npt.NDArray[np.int64]:
-        """Items of good events; what is wrong with others is told when the events are read for themselves."""
-        found = np.empty(0, np.int64)
-        for batch in self.events(CollectAll(), None):
-            items = batch.column("article_id").cast(pa.int64()).to_numpy()
-            found = np.union1d(found, items)
-        return found
-
 
 def _items(raw: RawBatch) -> pa.Array:
     """int64 item ids."""
     return raw.whole("itemid", "ids_valid", 0, 2**53)
 
 
-def _newest(path: Path) -> pa.Table:
-    """The row of the latest time of each item and property, sorted by them; of equal times the later row."""
+# department, category, subcategory, text
+_Facts = tuple[str | None, str | None, str | None, str | None]
+_NOTHING: _Facts = (None, None, None, None)
+
+
+def _versions(path: Path, met: dict[str, int], parents: dict[str, str | None]) -> pa.RecordBatch:
+    """Every version of the items of one bucket. Of equal times the later row of the files counts.
+
+    Args:
+        met: item id -> time of its first event in microseconds; an item met before its first property is then known
+            by its id alone.
+    """
     with pa.ipc.open_stream(str(path)) as stream:
         table = stream.read_all()
     table = table.append_column("row", pa.array(np.arange(table.num_rows)))
-    keys = ("item", "property", "time", "row")
-    table = table.sort_by([(name, "ascending") for name in keys]).combine_chunks()
-    items = table["item"].to_numpy()
-    properties = table["property"].combine_chunks().dictionary_encode().indices.to_numpy()
-    last = np.ones(len(items), bool)
-    last[:-1] = (items[1:] != items[:-1]) | (properties[1:] != properties[:-1])
-    return table.filter(pa.array(last))
+    table = table.sort_by([(name, "ascending") for name in ("item", "time", "row")]).combine_chunks()
+    items, times = table["item"].to_numpy(), table["time"].to_numpy()
+    properties, values = table["property"].to_pylist(), table["value"].to_pylist()
+    # A moment is all that was said of one item at one time.
+    moments = np.flatnonzero(np.diff(items, prepend=-1).astype(bool) | np.diff(times, prepend=-1).astype(bool))
+    found: list[tuple[str, int, _Facts]] = []
+    known: dict[str, str | None] = {}
+    item, before = -1, _NOTHING
+    for start, end in pairwise([*moments.tolist(), len(items)]):
+        name, time = str(items[start]), int(times[start])
+        another = items[start] != item
+        if another:
+            item, known = items[start], {}
+            if met.get(name, time) < time:
+                found.append((name, met[name], _NOTHING))
+                another, before = False, _NOTHING
+        known.update(zip(properties[start:end], values[start:end], strict=True))
+        facts = _facts(known, parents)
+        if another or facts != before:
+            found.append((name, time, facts))
+            before = facts
+    columns = {
+        "article_id": pa.array([name for name, _, _ in found], pa.string()),
+        "known_from": pa.array([time for _, time, _ in found], ARTICLE_SCHEMA.field("known_from").type),
+    }
+    for column, name in enumerate(("department", "category", "subcategory", "text")):
+        columns[name] = pa.array([facts[column] for _, _, facts in found], pa.string())
+    arrays = [columns.get(field.name, pa.nulls(len(found), field.type)) for field in ARTICLE_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=ARTICLE_SCHEMA)
 
 
-def _described(rows: pa.Table, parents: dict[str, str | None]) -> pa.RecordBatch:
-    """One article for each item of `rows`, which are sorted by item."""
-    items = rows["item"].to_numpy()
-    starts = np.flatnonzero(np.diff(items, prepend=-1))
-    properties, values = rows["property"].to_pylist(), rows["value"].to_pylist()
-    paths: list[tuple[str | None, str | None, str | None]] = []
-    texts = []
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(items)], strict=True):
-        newest = dict(zip(properties[start:end], values[start:end], strict=True))
-        paths.append(category_path(newest.pop("categoryid", None), parents))
-        newest.pop("available", None)
-        texts.append(property_text(newest))
-    return _article_batch(
-        {
-            "article_id": pa.array(items[starts]).cast(pa.string()),
-            "department": pa.array([path[0] for path in paths], pa.string()),
-            "category": pa.array([path[1] for path in paths], pa.string()),
-            "subcategory": pa.array([path[2] for path in paths], pa.string()),
-            "text": pa.array(texts, pa.string()),
-        }
-    )
+def _facts(known: dict[str, str | None], parents: dict[str, str | None]) -> _Facts:
+    text = property_text({name: value for name, value in known.items() if name not in ("categoryid", "available")})
+    return (*category_path(known.get("categoryid"), parents), text)
 
 
 def category_path(category: str | None, parents: dict[str, str | None]) -> tuple[str | None, str | None, str | None]:
@@ -237,9 +250,3 @@ def _in_circle(category: str, parents: dict[str, str | None]) -> bool:
         seen.add(above)
         above = parents.get(above)
     return above == category
-
-
-def _article_batch(columns: dict[str, pa.Array]) -> pa.RecordBatch:
-    n = len(columns["article_id"])
-    arrays = [columns.get(field.name, pa.nulls(n, field.type)) for field in ARTICLE_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=ARTICLE_SCHEMA)

@@ -15,6 +15,7 @@ from offline.sources.registry import open_source
 from streams.archive import RAW_COLUMNS, Kept, Segment, TopicArchive, event_rows
 from streams.events import Event
 from streams.topics import ARTICLES, TRANSACTIONS
+from tests.offline.rocket_shop import week, write_rocket_shop
 from tests.offline.tiny_data import write_hm
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -70,6 +71,7 @@ def test_live_events_become_an_event_log_and_what_comes_later_is_taken_in(tmp_pa
     log = import_data("archive", archive, out)
     assert ids(log) == ["late", "b", "a"]
     assert log.articles()["article_id"].to_pylist() == ["coat", "hat", "shoe"]
+    assert log.articles(DAY + timedelta(hours=25))["article_id"].to_pylist() == ["coat", "shoe"]
 
 
 def test_articles_come_from_the_topic_and_the_last_message_counts(tmp_path: Path) -> None:
@@ -119,6 +121,21 @@ def test_a_base_comes_before_and_is_not_counted_twice(tmp_path: Path, monkeypatc
     log = import_data("archive", archive, tmp_path / "replay", base=base.path)
     known = [row["event_id"] for row in before if row["occurred_at"] == first]
     assert sorted(ids(log)) == sorted({*known, again["event_id"], "new"})
+
+
+def test_facts_of_a_base_keep_their_times_until_a_message_tells_better(tmp_path: Path) -> None:
+    base = import_data("retailrocket", write_rocket_shop(tmp_path / "shop"), tmp_path / "base")
+    put(tmp_path / "archive", 0, event("a", 1, "12"))
+    tell(tmp_path / "archive", (b"11", b'{"attributes": {"category": "Wear"}}'))
+    log = import_data("archive", tmp_path / "archive", tmp_path / "log", base=base.path)
+    for moment in (week(1), week(5), week(7)):
+        found, expected = (
+            {row["article_id"]: row for row in part.articles(moment).to_pylist()} for part in (log, base)
+        )
+        told = found.pop("11")
+        assert (told["category"], told["text"], told["known_from"]) == ("Wear", "word11 camp1", None)
+        expected.pop("11", None)
+        assert found == expected
 
 
 def test_a_catalogue_alone_is_a_base_too(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_products_and_households_are_described(tmp_path: Path) -> None:
         "colour": None,
         "text": "PRODUCE · TROPICAL FRUIT · BANANAS · National · 40 LB",
         "price": None,
+        "known_from": None,
     }
     household = log.customers().to_pylist()[0]
     assert (household["customer_id"], household["age_band"], household["income"]) == (

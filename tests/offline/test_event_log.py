@@ -183,8 +183,8 @@ def test_a_damaged_log_is_refused(log: EventLog, damage: str) -> None:
 
 def test_another_format_is_refused(log: EventLog) -> None:
     path = log.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 9'))
-    with pytest.raises(DataError, match="format 9; this code reads format 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match="format 1; this code reads format 2; import the source again with `modiste"):
         EventLog(log.path)
 
 

@@ -50,6 +50,7 @@ def test_articles_and_customers_are_mapped(tmp_path: Path) -> None:
             "colour": "White",
             "text": "Jersey top, with narrow straps.",
             "price": None,
+            "known_from": None,
         }
     ]
     assert log.articles()["text"][2].as_py() is None

@@ -80,7 +80,9 @@ def test_prices_at_an_earlier_cut_are_those_known_then(tiny: Tiny, tmp_path: Pat
     sold = shop.items.index[article_number("top", 0)]
     assert shop.items.prices[sold] == pytest.approx(9.5)
     assert earlier.article_ids == shop.items.article_ids
-    assert earlier.codes is shop.items.codes
+    assert earlier.labels == shop.items.labels
+    for name, codes in shop.items.codes.items():
+        assert np.array_equal(earlier.codes[name], codes)
 
 
 def test_a_log_without_a_purchase_to_predict_is_refused(tiny: Tiny, tmp_path: Path) -> None:

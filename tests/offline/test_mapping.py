@@ -96,6 +96,7 @@ def test_the_example_file_works_as_it_stands(tmp_path: Path) -> None:
         "colour": "White",
         "text": "Airy shirt. · Linen",
         "price": 9.99,
+        "known_from": None,
     }
     assert log.articles()["text"][1].as_py() == "Wool"
     ann, cat = log.customers().to_pylist()

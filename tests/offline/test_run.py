@@ -19,6 +19,7 @@ from infra.bundle import Bundle
 from infra.cli import cli
 from infra.clock import ManualClock
 from infra.registry import Registry
+from offline.content.words import WordEncoder
 from offline.evaluate import Evaluation
 from offline.event_log import EventLog, import_data
 from offline.learn import Learner
@@ -28,6 +29,7 @@ from offline.window import Window, choose_window
 from serving.features import FEATURES, SOURCES
 from serving.messages import STRATEGIES
 from streams.encoder import onnx_session
+from tests.offline.content_toys import CountingEncoder, Photos
 from tests.support.tiny import START, TINY, article_number, customer_id, plant, write_tiny_shop
 from tests.support.tiny_fixture import Tiny
 
@@ -165,6 +167,23 @@ def test_checkpoints_of_other_data_time_configuration_or_code_are_not_taken(
     monkeypatch.setattr(offline_run, "code_hash", lambda: "def5678")
     others.add(place())
     assert len(others - {here}) == 7
+
+
+def test_other_photos_under_the_same_configuration_start_anew(
+    tiny: Tiny, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = {"words": WordEncoder(), "photos": CountingEncoder()}
+    monkeypatch.setattr("offline.content.vectors.open_encoder", lambda spec, max_tokens: encoder[spec])
+    seeing = replace(TINY, content=replace(TINY.content, image="photos"))
+
+    def place(photos: Photos | None, config: offline_run.RunConfig = seeing) -> Path:
+        return OfflineRun(tiny.log, WINDOW, config, runner.directory / "runs", LATER_DATE, photos).directory
+
+    shoe = {article_number("shoe", 0): b"\x00"}
+    dark, light = (Photos(shoe | {article_number("hat", 0): bytes([shade])}) for shade in (10, 200))
+    assert place(dark) == place(Photos(dark))
+    assert len({place(dark), place(light), place(None)}) == 3
+    assert place(dark, TINY) == place(light, TINY) == place(None, TINY)  # a run that looks at no photos
 
 
 def test_the_hash_of_the_code_changes_with_any_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
