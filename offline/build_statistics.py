@@ -12,17 +12,17 @@ from offline.content.debut import debut_rates
 from offline.histories import item_column
 from serving.history import INTEREST
 from serving.items import ATTRIBUTES, ItemTable
+from serving.rhythm import NEVER, happened
 from serving.statistics import ALL, ItemStatistics
 from streams.encoder import MICROS_A_DAY
 from streams.events import PURCHASE
 from streams.histories import Histories
 
 TOP = 1_000
-NEVER_SOLD = 1_000.0
 # Measured on Complete Journey and the H&M week: the popular list is best with a memory of a few days (fashion) to two
 # weeks (groceries), and age bands help only when they are held close to everybody's taste.
 POPULAR_DAYS = 4.0
-SMOOTHING = 10_000.0  # lines of everybody's taste mixed into a segment's
+SMOOTHING = 10_000.0  # weighed acts of everybody's taste mixed into a segment's
 REPEAT_PRIOR = (0.1, 5.0)  # share, buyers: an article with few buyers is taken for an ordinary one
 
 
@@ -52,7 +52,7 @@ def prices_at(articles: pa.Table, histories: Histories, cut: int) -> npt.NDArray
 
 
 def build_statistics(histories: Histories, items: ItemTable, segments: dict[str, str], cut: int) -> ItemStatistics:
-    """Count what was sold strictly before `cut` (microseconds)."""
+    """Count what was sold, and for popularity what was looked at too, strictly before `cut` (microseconds)."""
     n = len(items)
     column = item_column(histories, items)
     use = (histories.occurred_at < cut) & (histories.types == PURCHASE) & (column >= 0)
@@ -63,9 +63,9 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
     def sold(days: float) -> npt.NDArray[np.float32]:
         return np.bincount(item[age <= days], minlength=n).astype(np.float32)
 
-    first, last = np.zeros(n), np.full(n, NEVER_SOLD)
-    np.minimum.at(last, item, age)
-    np.maximum.at(first, item, age)
+    first, last = np.zeros(n), np.full(n, NEVER)
+    np.minimum.at(last, item, happened(age))
+    np.maximum.at(first, item, happened(age))
     recent = age <= 91
     pairs = np.unique(customer[recent] * n + item[recent])
     buyers = np.bincount(pairs % n, minlength=n).astype(np.float32)
@@ -82,7 +82,7 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
         buyers_91d=buyers,
         repeat_rate=repeat_rate,
         interval=interval,
-        first_sold=np.where(last < NEVER_SOLD, first, NEVER_SOLD).astype(np.float32),
+        first_sold=np.where(last < NEVER, first, NEVER).astype(np.float32),
         last_sold=last.astype(np.float32),
         price_7d=_mean_paid(histories, column, use, cut - 7 * MICROS_A_DAY, n),
         debut=debut_rates(items, histories, cut),

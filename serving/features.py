@@ -2,7 +2,8 @@
 
 One row a candidate. Nothing here reads a clock, a store or a label; everything comes from the customer's history before
 `as_of`, the bundle's statistics at its cut, and retrieval. Counts and days enter as log1p, so that the network sees
-habits of a week and of a year on one scale; a value that does not exist is NEVER (days, trips) or 0 (counts).
+habits of a week and of a year on one scale; a value that does not exist is NEVER (days, trips) or 0 (counts), and days
+beyond NEVER read as just below it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from serving.items import ItemTable
 from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints
 from serving.retrieval.collaborative import Factors
 from serving.retrieval.query import Query
-from serving.rhythm import LATELY, NEVER, Doubles, Trips, customer_rhythm, due, interval, trips_of
+from serving.rhythm import LATELY, NEVER, Doubles, Trips, customer_rhythm, due, happened, interval, trips_of
 from serving.statistics import ItemStatistics
 from streams.events import CART, VIEW
 
@@ -120,7 +121,7 @@ class FeatureBuilder:
         self._groups["product"] = items.products + 1
         self._sizes = {name: int(np.max(codes, initial=0)) + 1 for name, codes in self._groups.items()}
         self._item = _item_columns(items, statistics)
-        self._interval = np.nan_to_num(statistics.interval, nan=NEVER).astype(np.float64)
+        self._interval = np.nan_to_num(happened(statistics.interval), nan=NEVER)
 
     def build(self, query: Query, candidates: CandidateSet) -> Floats:
         """float32[C, F] in the order of FEATURES, finite everywhere."""
@@ -153,14 +154,15 @@ class FeatureBuilder:
         def summed(weights: Doubles) -> Doubles:
             return at(_sums(inverse, weights, len(history.items)), 0.0)
 
-        count, last, first = at(history.count, 0.0), at(history.last_age, NEVER), at(history.first_age, NEVER)
+        count = at(history.count, 0.0)
+        last, first = at(happened(history.last_age), NEVER), at(happened(history.first_age), NEVER)
         rhythm = trips.rhythm(inverse, len(history.items))
         on_trips, since = at(rhythm.trips, 0.0), at(rhythm.newest, NEVER)
         lately = [
             at(count, 0.0) / max(min(last, len(trips)), 1) for last, count in zip(LATELY, rhythm.lately, strict=True)
         ]
         trip_interval = interval(at(rhythm.oldest, NEVER), since, on_trips)
-        own_interval = interval(first, last, on_trips)
+        own_interval = interval(at(history.first_age, NEVER), at(history.last_age, NEVER), on_trips)
         item_interval = self._interval[rows]
         return np.stack(
             [
@@ -208,7 +210,7 @@ class FeatureBuilder:
 
         def last(name: str) -> Doubles:
             ages = np.full(self._sizes[name], NEVER)
-            np.minimum.at(ages, past[name], history.ages)
+            np.minimum.at(ages, past[name], happened(history.ages))
             return np.where(mine[name] > 0, ages[mine[name]], NEVER)
 
         count, once = at(history.count, 0.0), np.ones(len(history))
@@ -316,7 +318,7 @@ def _looked_at(history: History, rows: Ints) -> list[Doubles]:
         items, inverse = np.unique(history.acts[mine], return_inverse=True)
         at = _Lookup(items, rows)
         last = np.full(len(items), NEVER)
-        np.minimum.at(last, inverse, history.act_ages[mine])
+        np.minimum.at(last, inverse, happened(history.act_ages[mine]))
         if kind == VIEW:
             decayed = _sums(inverse, np.exp(-history.act_ages[mine] / 14), len(items))
             columns.append(at(decayed, 0.0))

@@ -7,6 +7,7 @@ occasions rather than days: milk on every second trip is due after two, whether 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from serving.history import History
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-NEVER = 1_000.0  # days; farther than any history reaches
+NEVER = 1_000.0  # days (or trips, of which a state holds fewer)
+# Longest that anything which did happen is said to be ago: the last float32 below NEVER.
+LONGEST = float(np.nextafter(np.float32(NEVER), np.float32(0)))
 LATELY = (5, 10)  # trips
 
 
@@ -63,9 +66,14 @@ def trips_of(history: History) -> Trips:
     return Trips(days, np.searchsorted(days, history.ages))
 
 
+def happened(days: npt.NDArray[Any]) -> Doubles:
+    """Days since something that did happen, or between two such things, so that it never reads as NEVER; float64."""
+    return np.asarray(np.minimum(days, LONGEST), np.float64)
+
+
 def interval(first: Doubles, last: Doubles, times: Doubles) -> Doubles:
     """Mean distance between `times` occasions from `first` to `last`; NEVER below two."""
-    return np.where(times > 1, (first - last) / np.maximum(times - 1, 1), NEVER)
+    return np.where(times > 1, happened((first - last) / np.maximum(times - 1, 1)), NEVER)
 
 
 def due(since: Doubles, usual: Doubles) -> Doubles:
@@ -80,13 +88,14 @@ def customer_rhythm(history: History, trips: Trips) -> tuple[float, ...]:
     if not len(trips):
         return (0.0, 0.0, float(np.log1p(NEVER)), float(np.log1p(NEVER)), -4.0, 0.0, 0.0)
     days = trips.days
+    last = happened(days[:1])
     between = interval(days[-1:], days[:1], np.array([float(len(trips))]))
     return (
         float(np.log1p(len(trips))),
         float(np.log1p((days < 30).sum())),
-        float(np.log1p(days[0])),
+        float(np.log1p(last[0])),
         float(np.log1p(between[0])),
-        float(due(days[:1], between)[0]),
+        float(due(last, between)[0]),
         float(np.log1p(len(history) / len(trips))),
         len(history.items) / len(history),
     )

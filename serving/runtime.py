@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import msgspec
-import numpy as np
 import pyarrow.parquet as pq
 
 from infra.bundle import Bundle, Manifest
@@ -29,7 +28,7 @@ from serving.retrieval.source import Source
 from serving.retrieval.two_tower import TwoTower
 from serving.retrieval.variants import Variants
 from serving.statistics import ALL, ItemStatistics
-from streams.encoder import QueryEncoder, load_query_encoder
+from streams.encoder import QueryEncoder, load_vectors, open_query_encoder
 from streams.state import CustomerState
 
 FILES = (
@@ -176,7 +175,7 @@ def load_runtime(bundle: Bundle) -> Runtime:
         )
     items = ItemTable.from_table(pq.read_table(bundle.file("items.parquet")))
     n = len(items)
-    vectors, content = _vectors(bundle, "item_vectors.npy", n), _vectors(bundle, "content_vectors.npy", n)
+    vectors, content = (load_vectors(bundle, name, n) for name in ("item_vectors.npy", "content_vectors.npy"))
     statistics = ItemStatistics.load(bundle.file("statistics.npz"), n)
     segments = pq.read_table(bundle.file("segments.parquet"))
     index = VectorIndex.load(bundle.file("index.faiss"), n)
@@ -190,7 +189,7 @@ def load_runtime(bundle: Bundle) -> Runtime:
     catalog = Catalog(
         items=items,
         statistics=statistics,
-        encoder=load_query_encoder(bundle),
+        encoder=open_query_encoder(bundle, vectors, items.index),
         index=index,
         vectors=vectors,
         neighbours=Neighbours.load(bundle.file("covisitation.npz"), n),
@@ -200,13 +199,6 @@ def load_runtime(bundle: Bundle) -> Runtime:
         retrieval=_retrieval_config(bundle),
     )
     return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))))
-
-
-def _vectors(bundle: Bundle, name: str, n_items: int) -> Floats:
-    vectors = np.load(bundle.file(name), allow_pickle=False)
-    if vectors.ndim != 2 or len(vectors) != n_items:
-        raise BundleError(f"bundle {bundle.bundle_id}: {name} has shape {vectors.shape}, items.parquet {n_items} rows")
-    return np.asarray(vectors, np.float32)
 
 
 def _retrieval_config(bundle: Bundle) -> RetrievalConfig:

@@ -25,10 +25,11 @@ class ItemStatistics:
     sold_1d .. sold_91d: float32[n] purchase lines in so many days before the cut · buyers_91d: float32[n] distinct
     customers · repeat_rate: float32[n] share of buyers who bought it again (smoothed) · interval: float32[n] mean days
     between two purchases of it by one customer, nan if never repeated · first_sold, last_sold: float32[n] days before
-    the cut · price_7d: float32[n] mean paid a piece in 7 days, nan if none ·
-    debut: float32[n] relative chance of a first purchase, 0 for articles that were sold before ·
-    segment_share: float32[S, n] share of the segment's lines in 28 days, smoothed to everybody's ·
-    top: int64[S, K] most sold lately (sum of exp(-age / 4 days)) times the segment's lift, best first.
+    the cut, below 1,000 however long ago, 1,000 if never · price_7d: float32[n] mean paid a piece in 7 days, nan if
+    none · debut: float32[n] relative chance of a first purchase, 0 for articles that were sold before ·
+    segment_share: float32[S, n] share of the segment's interest in 28 days, smoothed to everybody's ·
+    top: int64[S, K] most interest lately (sum of exp(-age / 4 days)) times the segment's lift, best first. Interest is
+    of all acts: a purchase weighs 1, a cart and a view less (serving.history.INTEREST).
     """
 
     segments: list[str]
@@ -60,7 +61,8 @@ class ItemStatistics:
         """Read with pickle off.
 
         Raises:
-            BundleError: an array is missing or not of `n_items`, or `top` names a row beyond them.
+            BundleError: an array is missing or not of `n_items`, rows are not one a segment, or `top` names a row
+                beyond the items.
         """
         with np.load(path, allow_pickle=False) as stored:
             missing = [f.name for f in fields(cls) if f.name not in stored.files]
@@ -68,9 +70,20 @@ class ItemStatistics:
                 raise BundleError(f"{path.name} lacks {', '.join(missing)}")
             values = {f.name: stored[f.name] for f in fields(cls)}
         segments = [str(name) for name in values.pop("segments")]
+        if not segments:
+            raise BundleError(f"{path.name}: names no segment; the first must be {ALL!r}")
         for name, array in values.items():
-            if name != "top" and array.shape[-1] != n_items:
-                raise BundleError(f"{path.name}: {name} counts {array.shape[-1]} items, items.parquet {n_items}")
-        if values["top"].size and int(values["top"].max()) >= n_items:
-            raise BundleError(f"{path.name}: top names row {values['top'].max()} of {n_items} items")
+            if name != "top" and array.shape[-1:] != (n_items,):
+                given = array.shape[-1] if array.ndim else "no"
+                raise BundleError(f"{path.name}: {name} counts {given} items, items.parquet {n_items}")
+        for name in ("segment_share", "top"):
+            if values[name].ndim != 2 or len(values[name]) != len(segments):
+                raise BundleError(
+                    f"{path.name}: {name} has shape {values[name].shape}, expected one row for each of the "
+                    f"{len(segments)} segments {', '.join(segments)}"
+                )
+        top = values["top"]
+        if top.size and not 0 <= int(top.min()) <= int(top.max()) < n_items:
+            wrong = top.max() if top.max() >= n_items else top.min()
+            raise BundleError(f"{path.name}: top names row {wrong} of {n_items} items")
         return cls(segments=segments, **values)

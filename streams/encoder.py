@@ -124,12 +124,22 @@ def load_query_encoder(bundle: Bundle) -> QueryEncoder:
         BundleError: item rows and vectors do not agree.
     """
     article_ids = pq.read_table(bundle.file("items.parquet"), columns=["article_id"])["article_id"].to_pylist()
-    vectors = np.load(bundle.file("item_vectors.npy"), allow_pickle=False)
-    if vectors.ndim != 2 or vectors.shape[0] != len(article_ids):
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: item_vectors.npy has shape {vectors.shape}, "
-            f"items.parquet {len(article_ids)} rows"
-        )
     index = {article_id: row for row, article_id in enumerate(article_ids)}
-    session = onnx_session(str(bundle.file("query_encoder.onnx")))
-    return QueryEncoder(session, vectors.astype(np.float32, copy=False), index, bundle.bundle_id)
+    return open_query_encoder(bundle, load_vectors(bundle, "item_vectors.npy", len(index)), index)
+
+
+def open_query_encoder(bundle: Bundle, item_vectors: Floats, index: Mapping[str, int]) -> QueryEncoder:
+    """The encoder of one bundle whose items and vectors are read already."""
+    return QueryEncoder(onnx_session(str(bundle.file("query_encoder.onnx"))), item_vectors, index, bundle.bundle_id)
+
+
+def load_vectors(bundle: Bundle, name: str, n_items: int) -> Floats:
+    """A bundle's file of one vector an article, float32[n, d].
+
+    Raises:
+        BundleError: rows are not as many as items.
+    """
+    vectors = np.load(bundle.file(name), allow_pickle=False)
+    if vectors.ndim != 2 or len(vectors) != n_items:
+        raise BundleError(f"bundle {bundle.bundle_id}: {name} has shape {vectors.shape}, items.parquet {n_items} rows")
+    return np.asarray(vectors, np.float32)

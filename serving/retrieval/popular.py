@@ -1,4 +1,8 @@
-"""Most sold in the days before the cut, by the taste of the customer's segment where it is known."""
+"""What met most interest in the days before the cut, by the taste of the customer's segment where it is known.
+
+Purchases, carts and views count by what each says of interest (serving/history.py); where only purchases are known,
+this is what sold most.
+"""
 
 from __future__ import annotations
 

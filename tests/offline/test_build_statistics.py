@@ -7,9 +7,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from offline.build_statistics import NEVER_SOLD, REPEAT_PRIOR, SMOOTHING, build_items, build_statistics, prices_at
+from offline.build_statistics import REPEAT_PRIOR, SMOOTHING, build_items, build_statistics, prices_at
 from offline.sources.base import ARTICLE_SCHEMA
 from serving.history import INTEREST
+from serving.rhythm import LONGEST, NEVER
 from serving.statistics import ItemStatistics
 from streams.events import VIEW
 from tests.offline.toy_log import CUT_US, DAY, Line, articles_of, bought, histories_of, items_of, viewed
@@ -66,8 +67,8 @@ def test_interval_is_the_mean_of_days_between_occasions() -> None:
 
 def test_first_and_last_sold_in_days_before_the_cut() -> None:
     found = count(LOG)
-    assert found.last_sold.tolist() == [1, 2, NEVER_SOLD]
-    assert found.first_sold.tolist() == [30, 3, NEVER_SOLD]
+    assert found.last_sold.tolist() == [1, 2, NEVER]
+    assert found.first_sold.tolist() == [30, 3, NEVER]
     long_ago = count([bought(400, "anna", "milk"), bought(1, "anna", "milk")])
     assert (long_ago.first_sold[MILK], long_ago.last_sold[MILK]) == (400, 1)
 
@@ -150,6 +151,12 @@ def test_the_future_changes_no_statistic() -> None:
     for field in fields(ItemStatistics):
         one, other = getattr(plain, field.name), getattr(planted, field.name)
         assert np.array_equal(one, other, equal_nan=field.name != "segments"), field.name
+
+
+def test_what_sold_years_ago_did_sell() -> None:
+    found = count([bought(1_500, "anna", "milk"), bought(1_100, "bert", "milk"), bought(999, "anna", "bread")])
+    assert found.last_sold.tolist() == [LONGEST, 999, NEVER]
+    assert found.first_sold.tolist() == [LONGEST, 999, NEVER]
 
 
 def test_statistics_of_an_earlier_cut_know_nothing_later() -> None:

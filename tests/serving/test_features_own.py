@@ -7,7 +7,7 @@ from math import exp, log, log1p
 import pytest
 
 from serving.features import GROUP, OWN
-from serving.rhythm import NEVER
+from serving.rhythm import LONGEST, NEVER
 from tests.serving.feature_rows import LOOKED, PAST, block, features
 from tests.support.toy_catalog import event, query, state
 
@@ -198,3 +198,23 @@ def test_an_article_never_bought_was_not_on_a_trip_years_ago() -> None:
     assert (found["bread"]["trips_since"], found["bread"]["bought_last_5_trips"]) == (0, 1)
     assert found["hat"]["trips_since"] == pytest.approx(log1p(NEVER))
     assert (found["hat"]["own_trip_due"], found["hat"]["bought_last_5_trips"]) == (-4, 0)
+
+
+def test_what_happened_years_ago_did_happen() -> None:
+    """1,100 days are no "never": they read as just below it, and as long overdue."""
+    past = (event(0, "bread"), event(10, "bread"), event(10, "milk", type="view"))
+    found = features(query(state(*past), day=1_110), "bread", "milk", "hat")
+    long_ago = log1p(LONGEST)
+    bread = block(
+        found["bread"], ("bought_last_days", "bought_first_days", "subcategory_last_days", "category_last_days")
+    )
+    assert bread == pytest.approx(dict.fromkeys(bread, long_ago))
+    assert found["bread"]["own_interval_days"] == pytest.approx(log1p(10))
+    assert found["bread"]["own_due"] == pytest.approx(min(log((LONGEST + 0.5) / 10.5), 4), abs=1e-4)
+    assert found["bread"]["last_trip_days"] == pytest.approx(long_ago)
+    assert found["bread"]["trip_due"] > 0
+    assert found["milk"]["viewed_last_days"] == pytest.approx(long_ago)
+    assert found["hat"]["own_due"] == found["hat"]["item_due"] == -4
+    assert features(query(state(event(0, "bread")), day=999), "bread")["bread"]["bought_last_days"] == pytest.approx(
+        log1p(999)
+    )

@@ -43,7 +43,21 @@ def test_array_of_other_items_is_refused(tmp_path: Path, name: str) -> None:
         ItemStatistics.load(tmp_path / "statistics.npz", N)
 
 
+@pytest.mark.parametrize("name", ["segment_share", "top"])
+def test_rows_that_are_not_the_segments_are_refused(tmp_path: Path, name: str) -> None:
+    known = statistics()
+    replace(known, **{name: getattr(known, name)[:1]}).save(tmp_path / "statistics.npz")
+    with pytest.raises(BundleError, match=rf"{name} has shape \(1, \d+\), .* each of the 2 segments all, young"):
+        ItemStatistics.load(tmp_path / "statistics.npz", N)
+    replace(known, segments=[]).save(tmp_path / "statistics.npz")
+    with pytest.raises(BundleError, match="names no segment; the first must be 'all'"):
+        ItemStatistics.load(tmp_path / "statistics.npz", N)
+
+
 def test_popular_row_outside_the_items_is_refused(tmp_path: Path) -> None:
     replace(statistics(), top=np.array([[0, N], [0, 1]])).save(tmp_path / "statistics.npz")
     with pytest.raises(BundleError, match=r"statistics.npz: top names row 8 of 8 items"):
+        ItemStatistics.load(tmp_path / "statistics.npz", N)
+    replace(statistics(), top=np.array([[0, -1], [0, 1]])).save(tmp_path / "statistics.npz")
+    with pytest.raises(BundleError, match=r"statistics.npz: top names row -1 of 8 items"):
         ItemStatistics.load(tmp_path / "statistics.npz", N)
