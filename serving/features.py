@@ -18,6 +18,7 @@ from serving.items import ItemTable
 from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints
 from serving.retrieval.collaborative import Factors
 from serving.retrieval.query import Query
+from serving.retrieval.repurchase import due_lift, faded
 from serving.rhythm import LATELY, NEVER, Doubles, Trips, customer_rhythm, due, happened, interval, trips_of
 from serving.statistics import ItemStatistics
 from streams.events import CART, VIEW
@@ -33,6 +34,7 @@ OWN = (
     "bought_count_90d",
     "bought_decayed",
     "bought_decayed_14d",
+    "needed",
     "bought_last_days",
     "bought_first_days",
     "bought_share",
@@ -171,6 +173,7 @@ class FeatureBuilder:
                 *(np.log1p(summed((history.ages < days).astype(np.float64))) for days in (7, 30, 90)),
                 at(history.decayed, 0.0),
                 summed(np.exp(-history.ages / 14)),
+                summed(faded(history.ages)) * at(due_lift(history), 1.0),
                 np.log1p(last),
                 np.log1p(first),
                 count / max(len(history), 1),

@@ -26,6 +26,13 @@ def fade(age: float, days: float) -> float:
     return float(np.exp(-age / days))
 
 
+def faded(age: float) -> float:
+    return 1 / (1 + age / 30)
+
+
+DAYS = {"bread": (40, 60, 80), "hat": (58, 60, 62)}
+
+
 def named(found: Found) -> dict[str, float]:
     """Scores by article, best first."""
     rows, scores = found
@@ -36,8 +43,27 @@ def test_repurchase_prefers_often_and_lately() -> None:
     anna = state(event(10, "hat"), event(70, "bread"), event(90, "bread"), event(95, "milk"))
     first, none = Repurchase().retrieve([query(anna), query(None)], 2)
     assert list(named(first)) == ["bread", "milk"]
-    assert named(first) == pytest.approx({"bread": fade(30, 60) + fade(10, 60), "milk": fade(5, 60)})
+    # Bread, bought twice with 20 days between, was bought 10 days ago.
+    due = np.exp(-((np.log(10.5 / 20.5) / 1.5) ** 2))
+    assert named(first) == pytest.approx({"bread": (faded(30) + faded(10)) * (1 + 0.3 * due), "milk": faded(5)})
     assert named(none) == {}
+
+
+def test_repurchase_prefers_what_is_due_by_the_customers_own_rhythm() -> None:
+    """Both bought three times with the same ages on average; bread every 20 days, so it is due; hats in a burst."""
+    anna = state(*(event(day, article) for article, days in DAYS.items() for day in days))
+    (found,) = Repurchase().retrieve([query(anna, day=100)], 2)
+    assert list(named(found)) == ["bread", "hat"]
+    without = {article: sum(faded(100 - day) for day in days) for article, days in DAYS.items()}
+    lift = {article: named(found)[article] / need - 1 for article, need in without.items()}
+    assert lift["bread"] == pytest.approx(0.3)  # the usual 20 days have passed: all of it
+    assert lift["hat"] < 0.1
+
+
+def test_two_lines_of_one_trip_are_no_rhythm() -> None:
+    once = state(event(90, "bread"), event(90, "bread", type="view"))
+    (found,) = Repurchase().retrieve([query(once)], 1)
+    assert named(found) == pytest.approx({"bread": (1 + INTEREST[VIEW]) * faded(10)})
 
 
 def test_repurchase_also_knows_what_was_looked_at_for_less() -> None:
@@ -45,7 +71,7 @@ def test_repurchase_also_knows_what_was_looked_at_for_less() -> None:
     (found,) = Repurchase().retrieve([query(anna)], 9)
     assert list(named(found)) == ["milk", "socks", "hat"]
     assert named(found) == pytest.approx(
-        {"milk": fade(10, 60), "socks": INTEREST[CART] * fade(10, 60), "hat": INTEREST[VIEW] * fade(10, 60)}
+        {"milk": faded(10), "socks": INTEREST[CART] * faded(10), "hat": INTEREST[VIEW] * faded(10)}
     )
     assert INTEREST[PURCHASE] == 1.0
 
