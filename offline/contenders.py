@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from infra.clock import ManualClock
 from infra.errors import GateError
 from offline.progress import Step
+from offline.shared_catalog import SharedCatalog
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.pipeline import Pipeline, Trace, retrieval_order
 from serving.ranking import Ranker
@@ -46,17 +47,30 @@ class Asked:
         """Whether anything is known of each customer, bool[n]."""
         return np.array([state is not None for state in self.stored], np.bool_)
 
-    def requests(
-        self, strategy: str, k: int
-    ) -> Iterator[tuple[list[RecommendationRequest], list[StoredCustomer | None]]]:
-        """One request a lot, in chunks."""
+    def chunks(self) -> Iterator[Chunk]:
+        """One customer a lot, CHUNK lots at a time."""
         for start in range(0, len(self.first), CHUNK):
             rows = self.first[start : start + CHUNK].tolist()
-            names = [self.customers[row] for row in rows]
-            yield (
-                [RecommendationRequest(request_id=n, customer_id=n, k=k, strategy=strategy) for n in names],
+            yield Chunk(
+                slice(start, start + len(rows)),
+                [self.customers[row] for row in rows],
                 [self.stored[row] for row in rows],
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """A few of the lots, each by one of its customers."""
+
+    lots: slice
+    customers: Sequence[str]
+    stored: Sequence[StoredCustomer | None]
+
+    def __len__(self) -> int:
+        return len(self.customers)
+
+    def requests(self, strategy: str) -> list[RecommendationRequest]:
+        return [RecommendationRequest(request_id=c, customer_id=c, k=K, strategy=strategy) for c in self.customers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +115,15 @@ def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment
 
 
 def contenders(runtime: Runtime, cut: int, peers: Mapping[str, Ranker], *, ablations: bool = True) -> list[Contender]:
-    """`full`; every other strategy; `full` by each peer ranker, without a ranker, and without each of its sources.
+    """`full`; every other strategy; `full` by each peer ranker, without a ranker, and without each of its sources. They
+    share a catalogue that remembers, so whoever asks them should ask all of them about the same customers.
 
     Args:
         peers: rankers trained beside the one that serves, by name.
         ablations: whether the sources are taken away one by one, which costs as much as all the rest.
     """
     clock = ManualClock(from_micros(cut))
+    runtime = replace(runtime, catalog=SharedCatalog.of(runtime.catalog))
     pipeline = Pipeline(runtime, clock)
     found = [Contender("full", pipeline, "full")]
     found += [Contender(name, pipeline, name, baseline=True) for name in STRATEGIES if name != "full"]
@@ -132,26 +148,35 @@ def ablation_name(source: str) -> str:
     return f"full without {source}"
 
 
-def shown(contender: Contender, asked: Asked, progress: Step) -> Ints | None:
-    """int64[n, K] rows, best first, -1 where a list has ended; None for a strategy that this bundle does not serve.
+def shown(
+    everyone: Sequence[Contender], asked: Asked, progress: Step, then: Callable[[Chunk], None] | None = None
+) -> dict[str, Ints]:
+    """By contender int64[n, K] rows, best first, -1 where a list has ended.
+
+    Args:
+        then: called with every chunk of customers, once all contenders have answered them.
 
     Raises:
         GateError: the pipeline refuses some of the requests, or answers with less than it has.
     """
+    lists = {contender.name: np.full((len(asked.first), K), -1, np.int64) for contender in everyone}
+    for chunk in asked.chunks():
+        for contender in everyone:
+            _show(contender, chunk, lists[contender.name][chunk.lots])
+            progress.advance(len(chunk), contender.name)
+        if then is not None:
+            then(chunk)
+            progress.advance(len(chunk), "candidates")
+    return {name: rows[asked.lot] for name, rows in lists.items()}
+
+
+def _show(contender: Contender, chunk: Chunk, rows: Ints) -> None:
+    """Write a contender's answers into rows int64[m, K]."""
     index = contender.pipeline.runtime.items.index
-    lists = np.full((len(asked.first), K), -1, np.int64)
-    place = 0
-    for requests, stored in asked.requests(contender.strategy, K):
-        for answer in contender.pipeline.recommend(requests, stored):
-            if answer.error is not None:
-                if contender.baseline and answer.error.code == "invalid_request":
-                    return None
-                raise GateError(f"{contender.name} did not answer for {answer.customer_id}: {answer.error.message}")
-            if answer.degraded:
-                raise GateError(
-                    f"{contender.name} is not itself for {answer.customer_id}: {', '.join(answer.degraded)}"
-                )
-            lists[place, : len(answer.items)] = [index[item.article_id] for item in answer.items]
-            place += 1
-        progress.advance(len(requests), contender.name)
-    return lists[asked.lot]
+    answers = contender.pipeline.recommend(chunk.requests(contender.strategy), chunk.stored)
+    for row, answer in zip(rows, answers, strict=True):
+        if answer.error is not None:
+            raise GateError(f"{contender.name} did not answer for {answer.customer_id}: {answer.error.message}")
+        if answer.degraded:
+            raise GateError(f"{contender.name} is not itself for {answer.customer_id}: {', '.join(answer.degraded)}")
+        row[: len(answer.items)] = [index[item.article_id] for item in answer.items]

@@ -22,7 +22,7 @@ from offline.metrics import Ints
 from offline.progress import Step
 from offline.scoreboard import Scoreboard, over_random, score
 from offline.segments import activity, segments
-from offline.source_report import judge_candidates
+from offline.source_report import CandidateJudge
 from offline.truth import Truth
 from serving.index import VectorIndex, exact_search
 from serving.items import ItemTable
@@ -90,9 +90,10 @@ def evaluate(
     full = everyone[0]
     stale = [days for days in STALE_DAYS if len(histories) and int(np.min(histories.occurred_at)) < cut - days * DAY]
     progress.expect(len(asked.first) * (len(everyone) + 1) + len(facts) * len(stale))
-    lists = {c.name: rows for c in everyone if (rows := shown(c, asked, progress)) is not None}
-    candidates = judge_candidates(full, asked, facts, progress)
-    baselines = [c.name for c in everyone if c.baseline and c.name in lists]
+    judge = CandidateJudge(full, asked, facts)
+    lists = shown(everyone, asked, progress, judge.add)
+    candidates = judge.result()
+    baselines = [c.name for c in everyone if c.baseline]
     board = Scoreboard({name: score(rows, facts) for name, rows in lists.items()}, baselines, seed)
     buyers, shoppers = buyers_before(histories, runtime.items, cut)
     best = board.best_baseline("map@12")
@@ -200,9 +201,7 @@ def _staleness(
     rows = []
     for days in stale:
         asked = ask(full.pipeline.runtime, histories, facts.customers, cut - days * DAY)
-        old = shown(full, asked, progress)
-        if old is None:
-            continue
+        old = shown([full], asked, progress)[full.name]
         both = {"full": board.scores["full"], "stale": score(old, facts)}
         compared = Scoreboard(both, ["stale"], board.seed).compare("full", ["stale"])
         rows += [{"days": days, **row} for row in compared]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from offline.contenders import Asked, Contender, K
-from offline.progress import Step
+from offline.contenders import Asked, Chunk, Contender
 from offline.reliability import reliability
 from offline.truth import Truth
 from serving.retrieval.candidates import UNRANKED
@@ -76,69 +75,65 @@ class Candidates:
         return reliability(self.probability.astype(np.float64), self.happened.astype(np.float64))
 
 
-@dataclass
-class _Rows:
-    """Counts of one lot, appended lot by lot."""
-
-    hits: list[Floats] = field(default_factory=list)
-    without: list[Floats] = field(default_factory=list)
-    only: list[Floats] = field(default_factory=list)
-    found: list[Floats] = field(default_factory=list)
-    union: list[float] = field(default_factory=list)
-
-    def add(self, ranks: npt.NDArray[np.float32], bought: npt.NDArray[np.bool_]) -> None:
-        by = ranks < UNRANKED
-        mine = by[bought]
-        self.found.append(by.sum(axis=0).astype(np.float64))
-        self.hits.append(mine.sum(axis=0).astype(np.float64))
-        alone = mine & (mine.sum(axis=1, keepdims=True) == 1)
-        self.only.append(alone.sum(axis=0).astype(np.float64))
-        self.union.append(float(len(mine)))
-        self.without.append(len(mine) - self.only[-1])
-
-
-def judge_candidates(full: Contender, asked: Asked, truth: Truth, progress: Step) -> Candidates:
-    """Ask `full` for its candidates, before filters and ranking.
+class CandidateJudge:
+    """Asks `full` for its candidates, before filters and ranking, chunk by chunk.
 
     A lot of customers without a past has one list of candidates but a truth each.
     """
-    catalog, ranker = full.pipeline.runtime.catalog, full.pipeline.runtime.ranker
-    members = np.split(np.argsort(asked.lot, kind="stable"), np.cumsum(np.bincount(asked.lot))[:-1])
-    rows = _Rows()
-    at: list[int] = []
-    size: list[int] = []
-    probability: list[npt.NDArray[np.float32]] = []
-    happened: list[npt.NDArray[np.bool_]] = []
-    sources: tuple[str, ...] = ()
-    lot = 0
-    for requests, stored in asked.requests("full", K):
-        for query, found in full.pipeline.candidates(requests, stored):
-            sources = found.sources
+
+    def __init__(self, full: Contender, asked: Asked, truth: Truth) -> None:
+        self._pipeline = full.pipeline
+        self._truth = truth
+        self._members = np.split(np.argsort(asked.lot, kind="stable"), np.cumsum(np.bincount(asked.lot))[:-1])
+        self._sources: tuple[str, ...] = ()
+        self._at: list[int] = []
+        self._size: list[int] = []
+        self._hits: list[Floats] = []
+        self._only: list[Floats] = []
+        self._found: list[Floats] = []
+        self._union: list[float] = []
+        self._probability: list[npt.NDArray[np.float32]] = []
+        self._happened: list[npt.NDArray[np.bool_]] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Judge a chunk of `asked`; the chunks come in its order."""
+        catalog, ranker = self._pipeline.runtime.catalog, self._pipeline.runtime.ranker
+        asked = self._pipeline.candidates(chunk.requests("full"), chunk.stored)
+        for members, (query, found) in zip(self._members[chunk.lots], asked, strict=True):
+            self._sources = found.sources
             if query.cold:
                 # Whom the popular list answers, the ranker never sees.
-                lot += 1
                 continue
             scores = ranker.score(catalog.features.build(query, found))[:, 0]
-            for row in members[lot].tolist():
-                bought = truth.bought(row, found.item_idx)
-                rows.add(found.ranks, bought)
-                at.append(row)
-                size.append(len(found))
-                probability.append(scores)
-                happened.append(bought)
-            lot += 1
-        progress.advance(len(requests), "candidates")
-    back = np.argsort(at)
-    shape = (-1, len(sources))
-    return Candidates(
-        sources,
-        rows=np.array(at, np.int64)[back],
-        hits=np.array(rows.hits).reshape(shape)[back],
-        without=np.array(rows.without).reshape(shape)[back],
-        only=np.array(rows.only).reshape(shape)[back],
-        union=np.array(rows.union)[back],
-        found=np.array(rows.found).reshape(shape)[back],
-        size=np.array(size, np.float64)[back],
-        probability=np.concatenate(probability) if probability else np.empty(0, np.float32),
-        happened=np.concatenate(happened) if happened else np.empty(0, np.bool_),
-    )
+            for row in members.tolist():
+                bought = self._truth.bought(row, found.item_idx)
+                self._count(found.ranks < UNRANKED, bought)
+                self._at.append(row)
+                self._size.append(len(found))
+                self._probability.append(scores)
+                self._happened.append(bought)
+
+    def _count(self, by: npt.NDArray[np.bool_], bought: npt.NDArray[np.bool_]) -> None:
+        mine = by[bought]
+        alone = mine & (mine.sum(axis=1, keepdims=True) == 1)
+        self._found.append(by.sum(axis=0).astype(np.float64))
+        self._hits.append(mine.sum(axis=0).astype(np.float64))
+        self._only.append(alone.sum(axis=0).astype(np.float64))
+        self._union.append(float(len(mine)))
+
+    def result(self) -> Candidates:
+        back = np.argsort(self._at)
+        shape = (-1, len(self._sources))
+        only, union = np.array(self._only).reshape(shape)[back], np.array(self._union)[back]
+        return Candidates(
+            self._sources,
+            rows=np.array(self._at, np.int64)[back],
+            hits=np.array(self._hits).reshape(shape)[back],
+            without=union[:, None] - only,
+            only=only,
+            union=union,
+            found=np.array(self._found).reshape(shape)[back],
+            size=np.array(self._size, np.float64)[back],
+            probability=np.concatenate(self._probability) if self._probability else np.empty(0, np.float32),
+            happened=np.concatenate(self._happened) if self._happened else np.empty(0, np.bool_),
+        )

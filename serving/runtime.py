@@ -24,7 +24,7 @@ from serving.retrieval.hybrid import Hybrid
 from serving.retrieval.popular import Popular
 from serving.retrieval.query import Query, Reading
 from serving.retrieval.repurchase import Repurchase
-from serving.retrieval.source import Source
+from serving.retrieval.source import ScoringSource, Source
 from serving.retrieval.two_tower import TwoTower
 from serving.retrieval.variants import Variants
 from serving.statistics import ALL, ItemStatistics
@@ -106,17 +106,18 @@ class Catalog:
             Variants(self.items, self.statistics),
             CoVisitation(),
             Popular(self.statistics),
-            *self._scoring,
+            *self.scoring,
         )
 
     @cached_property
     def strategies(self) -> dict[str, Source]:
         """What a request may ask for instead of `full`."""
-        blend = Hybrid(self._scoring, self.retrieval.hybrid)
+        blend = Hybrid(self.scoring, self.retrieval.hybrid)
         return {source.name: source for source in (*self.sources, blend)}
 
     @cached_property
-    def _scoring(self) -> tuple[Collaborative, TwoTower, Content]:
+    def scoring(self) -> tuple[ScoringSource, ...]:
+        """Those of the sources that can score any article."""
         return (
             Collaborative(self.factors),
             TwoTower(self.index, self.vectors),

@@ -135,25 +135,22 @@ def test_customers_nobody_knows_are_asked_for_once_a_segment(tiny: Tiny) -> None
     asked = ask(tiny.runtime, histories, [customer_id(3), *strangers], cut)
     assert len(asked.first) == 2
     everyone = contenders(tiny.runtime, cut, {})
-    rows = shown(everyone[0], asked, Step("evaluate", 1, None))
-    assert rows is not None
+    rows = shown(everyone[:1], asked, Step("evaluate", 1, None))["full"]
     alone = ask(tiny.runtime, histories, strangers[4:], cut)
-    one = shown(everyone[0], alone, Step("evaluate", 1, None))
-    assert one is not None
+    one = shown(everyone[:1], alone, Step("evaluate", 1, None))["full"]
     np.testing.assert_array_equal(rows[5], one[0])
     assert (rows[1:] == rows[5]).all()
     assert (rows[0] != rows[5]).any()
 
 
-def test_a_strategy_that_the_bundle_does_not_serve_is_left_out(tiny: Tiny) -> None:
+def test_a_contender_that_is_refused_is_an_error(tiny: Tiny) -> None:
     cut = to_micros(tiny.bundle.manifest.trained_through)
     asked = ask(tiny.runtime, load_histories(tiny.log), [customer_id(3)], cut)
     full = contenders(tiny.runtime, cut, {})[0]
-    assert shown(Contender("?", full.pipeline, "?", baseline=True), asked, Step("evaluate", 1, None)) is None
     with pytest.raises(
         GateError, match=r"\? did not answer for customer-03: column strategy: strategy '\?'; allowed: full"
     ):
-        shown(Contender("?", full.pipeline, "?"), asked, Step("evaluate", 1, None))
+        shown([Contender("?", full.pipeline, "?", baseline=True)], asked, Step("evaluate", 1, None))
 
 
 def test_sources_are_judged_by_what_they_and_only_they_find(tiny: Tiny) -> None:
