@@ -185,14 +185,16 @@ class Producer:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes, *, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Send one message and wait until the broker has it.
 
         Raises:
             BrokerUnavailable: no acknowledgement within the request timeout.
         """
         with broker_errors(self._settings):
-            await self._connected().send_and_wait(topic, value, key=key)
+            await self._connected().send_and_wait(topic, value, key=key, headers=list(headers))
 
     async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
         """Send (topic, key, value) triples in order and wait until the broker has all; returns how many.

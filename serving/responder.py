@@ -15,7 +15,7 @@ from typing import Protocol, TypeGuard
 import msgspec
 
 from infra.clock import Clock, SystemClock
-from infra.errors import BundleNotFound, DataError, InvalidMessage, Unavailable
+from infra.errors import BundleNotFound, InvalidMessage, Unavailable
 from serving.impressions import encode_impression, impression_of
 from serving.messages import (
     RecommendationRequest,
@@ -27,7 +27,7 @@ from serving.messages import (
 from serving.reload import Loaded
 from streams.dead_letters import encode_dead_letter, letter_key
 from streams.processor import RawMessage
-from streams.store import StateStore, StoredCustomer
+from streams.store import StateStore, StoredCustomer, load_readable
 from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
 
 log = logging.getLogger(__name__)
@@ -149,11 +149,13 @@ class Responder:
                 else None
             )
         live = [i for i, answer in enumerate(answers) if answer is None]
-        ranked = await asyncio.to_thread(
-            _rank, loaded, [requests[i] for i in live], [customers[i] for i in live], degraded
-        )
-        for i, answer in zip(live, ranked, strict=True):
-            answers[i] = answer
+        for reasons in dict.fromkeys(degraded[i] for i in live):
+            alike = [i for i in live if degraded[i] == reasons]
+            ranked = await asyncio.to_thread(
+                _rank, loaded, [requests[i] for i in alike], [customers[i] for i in alike], reasons
+            )
+            for i, answer in zip(alike, ranked, strict=True):
+                answers[i] = answer
         latency_ms = round((time.perf_counter() - arrived) * 1e3, 3)
         return [msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None]
 
@@ -178,20 +180,21 @@ class Responder:
             return 0.0
         return max(0.0, (self._wall.now() - request.requested_at).total_seconds() * 1e3)
 
-    async def _customers(self, customer_ids: Sequence[str]) -> tuple[list[StoredCustomer | None], tuple[str, ...]]:
-        """States aligned with `customer_ids`, read once a customer, and what is lost without the store."""
+    async def _customers(
+        self, customer_ids: Sequence[str]
+    ) -> tuple[list[StoredCustomer | None], list[tuple[str, ...]]]:
+        """States aligned with `customer_ids`, read once a customer, and what each answer has to do without."""
         unique = list(dict.fromkeys(customer_ids))
         try:
             async with asyncio.timeout(self._store_timeout_ms / 1e3):
-                states = await self._store.load(unique)
+                states, unreadable = await load_readable(self._store, unique)
         except (Unavailable, TimeoutError, OSError) as error:
             log.warning("store unavailable, answering without it: %s", error or type(error).__name__)
-            return [None] * len(customer_ids), ("store_unavailable",)
-        except DataError as error:
-            log.error("a stored state cannot be read, answering the batch without states: %s", error)
-            return [None] * len(customer_ids), ("state_unreadable",)
-        known = dict(zip(unique, states, strict=True))
-        return [known[customer_id] for customer_id in customer_ids], ()
+            return [None] * len(customer_ids), [("store_unavailable",)] * len(customer_ids)
+        for reason in unreadable.values():
+            log.error("answering without a state: %s", reason)
+        degraded: list[tuple[str, ...]] = [("state_unreadable",) if c in unreadable else () for c in customer_ids]
+        return [states.get(customer_id) for customer_id in customer_ids], degraded
 
 
 def _rank(

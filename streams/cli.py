@@ -17,6 +17,7 @@ from infra.kafka import Producer, ensure_topics, list_topics
 from infra.settings import load_settings
 from infra.telemetry import configure_logging
 from streams.events import EVENT_TYPES, Event, from_micros, parse_event
+from streams.letters_cli import dead_letters
 from streams.topics import TRANSACTIONS, topic_specs
 from streams.totals import Totals
 
@@ -109,29 +110,7 @@ def list_all(as_json: bool) -> None:
         click.echo(f"{name:26} missing; create it with: modiste streams topics ensure")
 
 
-@streams.group("dead-letters")
-def dead_letters() -> None:
-    """Look at messages nobody could use."""
-
-
-@dead_letters.command("show")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def show_dead_letters(limit: int, as_json: bool) -> None:
-    """Print refused messages: where they stood, what was wrong, the raw bytes."""
-    from streams.dead_letters import read_dead_letters
-
-    letters = asyncio.run(read_dead_letters(load_settings().kafka, limit=limit))
-    for letter in letters:
-        raw = letter.raw_bytes.decode("utf-8", errors="backslashreplace")
-        place = f"{letter.topic}/{letter.partition}@{letter.offset}"
-        if as_json:
-            fields = {name: getattr(letter, name) for name in letter.__struct_fields__}
-            click.echo(json.dumps({**fields, "text": raw}))
-        else:
-            click.echo(f"{place}  {letter.reason}: {letter.error}\n    {raw}")
-    if not letters and not as_json:
-        click.echo("no dead letters")
+streams.add_command(dead_letters)
 
 
 @streams.group()

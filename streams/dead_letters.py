@@ -1,22 +1,20 @@
-"""Messages nobody could use: kept on a topic of their own with the reason and the raw bytes."""
+"""Messages nobody could use: kept on a topic of their own with the reason and the raw bytes.
+
+`streams.letter_desk` reads them, sends them again and exports them.
+"""
 
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable
 
 import msgspec
 
 from infra.errors import InvalidMessage
-from infra.kafka import BatchConsumer, Producer
-from infra.settings import KafkaSettings
+from infra.kafka import Producer
 from streams.processor import RawMessage
 from streams.topics import DEAD_LETTERS
 
-# Reading everything that is there ends when nothing came for this long; end offsets are not to be trusted
-# everywhere.
-QUIET_S = 1.5
 # Base64 and the frame around it must stay below the megabyte that brokers take by default: a letter that can never be
 # sent would hold up its partition for good.
 MAX_RAW_BYTES = 524_288
@@ -24,12 +22,12 @@ MAX_KEY_BYTES = 1_024
 MAX_ERROR_CHARS = 2_000
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Value on the topic `dead-letters`; the key is the refused message's own.
 
-    reason: short and stable, for counting (`rejected`). error: what was wrong, for people. raw: base64 of the
-    value, "" for a message without one; of a value beyond MAX_RAW_BYTES its beginning, and `error` says so.
-    topic, partition, offset: where it stood.
+    reason: short and stable, for counting (`rejected`, `state_unreadable`). error: what was wrong, for people. raw:
+    base64 of the value, "" for a message without one; of a value beyond MAX_RAW_BYTES its beginning, and `size` is then
+    that of the whole. topic, partition, offset: where it stood. requeued: how often it had come back from here.
     """
 
     reason: str
@@ -38,6 +36,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     raw: str
+    size: int | None = None
+    requeued: int = 0
 
     @property
     def raw_bytes(self) -> bytes:
@@ -63,6 +63,8 @@ def encode_dead_letter(message: RawMessage, *, reason: str, error: str) -> bytes
             partition=message.partition,
             offset=message.offset,
             raw=raw,
+            size=len(value) if len(value) > MAX_RAW_BYTES else None,
+            requeued=message.requeued,
         )
     )
 
@@ -84,8 +86,8 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
         raise InvalidMessage(f"not a dead letter: {error}") from error
 
 
-async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessage, str]], *, reason: str) -> int:
-    """Send each (message, error) to `dead-letters` under its own key; returns how many when the broker has
+async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessage, str, str]]) -> int:
+    """Send each (message, reason, error) to `dead-letters` under its own key; returns how many when the broker has
     all.
 
     Raises:
@@ -93,24 +95,5 @@ async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessa
     """
     return await producer.send_many(
         (DEAD_LETTERS, letter_key(message), encode_dead_letter(message, reason=reason, error=error))
-        for message, error in refused
+        for message, reason, error in refused
     )
-
-
-async def read_dead_letters(settings: KafkaSettings, *, limit: int) -> list[DeadLetter]:
-    """The first `limit` dead letters that are kept, by partition in order; joins no group and commits
-    nothing.
-
-    Raises:
-        BrokerUnavailable: no answer. InvalidMessage: something else was written to the topic.
-    """
-    found: list[DeadLetter] = []
-    async with BatchConsumer(settings, [DEAD_LETTERS], None, batch_size=max(1, limit)) as consumer:
-        quiet_since = time.monotonic()
-        while len(found) < limit and time.monotonic() - quiet_since < QUIET_S:
-            batches = await consumer.getmany(100)
-            for records in batches.values():
-                found += [decode_dead_letter(record.value or b"") for record in records]
-            if batches:
-                quiet_since = time.monotonic()
-    return found[:limit]

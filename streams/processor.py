@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.clock import Clock
-from infra.errors import DataError, InvalidMessage, StoreConflict, Unavailable
+from infra.errors import InvalidMessage, StoreConflict, Unavailable
 from infra.kafka import backoff_s
 from streams.events import Event, parse_event
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
-from streams.store import StateStore, StoredCustomer
+from streams.store import StateStore, StoredCustomer, load_readable
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # by less.
 MAX_AHEAD = timedelta(days=1)
 ATTEMPTS = 5
+# Reason of the dead letters of a customer whose stored value is corrupt: mend or delete it, then requeue them.
+STATE_UNREADABLE = "state_unreadable"
 
 
 class RawMessage(NamedTuple):
@@ -45,11 +47,12 @@ class RawMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What became of one message; `reason` says why it was rejected."""
+    """What became of one message; `reason` says why it was rejected, `letter` under which name that is counted."""
 
     outcome: Outcome
     reason: str | None = None
     customer_id: str | None = None
+    letter: str = Outcome.REJECTED.value
 
 
 def admitted(value: bytes | None, latest: datetime) -> Event:
@@ -164,17 +167,13 @@ class Processor:
     async def _load(
         self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
     ) -> dict[str, StoredCustomer | None]:
-        """The stored values. One that cannot be read rejects its customer's messages; the others go on."""
-        ids = list(groups)
-        try:
-            return dict(zip(ids, await self.store.load(ids), strict=True))
-        except DataError:
-            logger.exception("a stored value cannot be read; its customer's messages become dead letters")
-        found: dict[str, StoredCustomer | None] = {}
-        for customer_id in ids:
-            try:
-                (found[customer_id],) = await self.store.load([customer_id])
-            except DataError as error:
-                for i, _ in groups[customer_id]:
-                    results[i] = Processed(Outcome.REJECTED, str(error), customer_id)
+        """The stored values. One that cannot be read rejects its customer's messages; the others go on.
+
+        Folding into an empty state instead would overwrite what a person may still rescue.
+        """
+        found, unreadable = await load_readable(self.store, list(groups))
+        for customer_id, error in unreadable.items():
+            logger.error("%s; %d of its messages become dead letters", error, len(groups[customer_id]))
+            for i, _ in groups[customer_id]:
+                results[i] = Processed(Outcome.REJECTED, str(error), customer_id, STATE_UNREADABLE)
         return found

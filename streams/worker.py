@@ -99,13 +99,13 @@ class FoldWorker:
         finally:
             self._idle.set()
         refused = [
-            (message, result.reason or "")
+            (message, result.letter, result.reason or "")
             for message, result in zip(messages, results, strict=True)
             if result.outcome is Outcome.REJECTED
         ]
         if refused:
-            await send_dead_letters(self._producer, refused, reason=Outcome.REJECTED.value)
-            message, error = refused[0]
+            await send_dead_letters(self._producer, refused)
+            message, _, error = refused[0]
             place = f"{message.topic}/{message.partition}@{message.offset}"
             logger.warning("%d messages to dead-letters; the first, %s: %s", len(refused), place, error)
         counts = Counter(result.outcome.value for result in results)

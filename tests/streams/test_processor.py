@@ -169,7 +169,24 @@ async def test_unreadable_value_rejects_only_its_customer(clock: ManualClock) ->
     results = await Processor(store, clock).process(raw(event("1", "anna"), event("2", "bo")))
     assert [r.outcome.value for r in results] == ["rejected", "applied"]
     assert "'anna'" in (results[0].reason or "")
-    assert await store.customer_ids(10) == ["bo"]
+    assert (results[0].letter, results[1].letter) == ("state_unreadable", "rejected")
+    assert await store.customer_ids(10) == ["bo"]  # and nothing was written over anna's value
+
+
+async def test_one_unreadable_value_costs_a_few_round_trips_not_one_a_customer(clock: ManualClock) -> None:
+    asked: list[int] = []
+
+    class OneBroken(MemoryStore):
+        async def load(self, customer_ids: Sequence[str]) -> list[StoredCustomer | None]:
+            asked.append(len(customer_ids))
+            if "c77" in customer_ids:
+                raise DataError("stored state of customer 'c77': not a customer state")
+            return await super().load(customer_ids)
+
+    messages = raw(*(event(str(n), f"c{n}") for n in range(128)))
+    results = await Processor(OneBroken(), clock).process(messages)
+    assert [i for i, r in enumerate(results) if r.outcome is Outcome.REJECTED] == [77]
+    assert len(asked) == 1 + 2 * 7
 
 
 async def test_embedding_follows_the_state(clock: ManualClock) -> None:
