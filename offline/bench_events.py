@@ -83,8 +83,8 @@ def one_round(stack: Stack, load: Load, name: str, number: int) -> float:
     settings = stack.named(f"bench-{name}-{number}".replace("_", "-"))
     command = [*COMMAND, "streams", "worker"] if name == "modiste" else [sys.executable, "-m", "offline.peers", name]
     try:
-        with process(stack, settings, command) as alive:
-            return load.events / asyncio.run(Watch(settings, alive, stack.log).seconds(load, timeout_s=ROUND_S))
+        with process(stack, settings, command) as child:
+            return load.events / asyncio.run(Watch(settings, child.poll, stack.log).seconds(load, timeout_s=ROUND_S))
     finally:
         _forget(settings.redis)
 

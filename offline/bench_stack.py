@@ -59,7 +59,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def bench_stack(directory: Path, *, kafka: str, size: BenchSize, seed: int, batch_size: int) -> Iterator[Stack]:
+def bench_stack(
+    directory: Path, *, kafka: str, size: BenchSize, seed: int, batch_size: int, redis_memory: str = "512mb"
+) -> Iterator[Stack]:
     """Start the servers and publish a random bundle; all is stopped on leaving."""
     shop = bench_shop(size, seed)
     registry_url = f"file://{directory.absolute()}/registry"
@@ -67,7 +69,7 @@ def bench_stack(directory: Path, *, kafka: str, size: BenchSize, seed: int, batc
     write_bench_bundle(directory / "bundle", shop, size, seed)
     registry.activate("production", registry.publish(directory / "bundle"))
     broker = apache_kafka(directory / "kafka") if kafka == "apache" else tansu()
-    redis = valkey()
+    redis = valkey(maxmemory=redis_memory)
     settings = Settings(
         kafka=KafkaSettings(url=broker.url, session_timeout_ms=TANSU_SESSION_TIMEOUT_MS),
         redis=RedisSettings(url=redis.url),
@@ -82,8 +84,8 @@ def bench_stack(directory: Path, *, kafka: str, size: BenchSize, seed: int, batc
 
 
 @contextlib.contextmanager
-def process(stack: Stack, settings: Settings, command: Sequence[str]) -> Iterator[Callable[[], int | None]]:
-    """One process under `settings`, stopped on leaving; gives its `poll`."""
+def process(stack: Stack, settings: Settings, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """One process under `settings`, stopped on leaving."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MODISTE_")}
     given = {
         "MODISTE_KAFKA__URL": settings.kafka.url,
@@ -101,7 +103,7 @@ def process(stack: Stack, settings: Settings, command: Sequence[str]) -> Iterato
             command, env={**clean, **one_thread, **given}, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        yield child.poll
+        yield child
     finally:
         child.send_signal(signal.SIGTERM)
         try:
@@ -133,10 +135,10 @@ async def fill(stack: Stack, events: int, customers: int, *, name: str, seed: in
 
 
 def purchases(
-    customers: Sequence[str], articles: Sequence[int], name: str
+    customers: Sequence[str], articles: Sequence[int], name: str, *, first: int = 0
 ) -> Iterator[tuple[str, bytes | None, bytes]]:
-    """Messages (topic, key, value) with distinct event ids, one a second of event time."""
-    for n, (customer, article) in enumerate(zip(customers, articles, strict=True)):
+    """Messages (topic, key, value) with distinct event ids, one a second of event time; numbers start at `first`."""
+    for n, (customer, article) in enumerate(zip(customers, articles, strict=True), start=first):
         event = Event(
             event_id=f"{name}-{n}",
             type="purchase",

@@ -29,6 +29,7 @@ _HUNDRED = np.float32(100)
 _UNKNOWN = 65_535
 # Whole cents up to here are one float32 each, whether from JSON or from a division of float32.
 MAX_PRICE_IN_CENTS = np.float32(655.34)
+MAX_DIGITS = 18
 
 _json_ints = msgspec.json.Decoder(list[int])
 
@@ -186,39 +187,51 @@ def unpack_prices(raw: bytes, n: int) -> Prices:
 
 
 def pack_ids(ids: Sequence[str]) -> tuple[int, bytes] | list[str]:
-    """Ids that are numbers, each with the same 0 or 1 leading zeros, as (leading zeros, numbers); others as they are.
+    """Ids that are numbers as (digits, numbers): digits is 0 where none has leading zeros, else the length of all.
+    Others as they are.
 
     Numbers are parsed and written again by a JSON library, both far faster than a loop; only ids that come back are
-    packed.
+    packed. JSON knows no leading zeros, so a 1 is put before each.
     """
-    text = plain = ",".join(ids)
-    zeros = int(text[:1] == "0" and text[:2] != "0,")
-    if zeros:
-        plain = f",{text}".replace(",0", ",")[1:]
+    text, digits = ",".join(ids), 0
     try:
-        numbers = _json_ints.decode(f"[{plain}]")
+        numbers = _json_ints.decode(f"[{text}]")
     except msgspec.DecodeError:
+        digits = len(ids[0])
+        text = _one_before_each(text)
+        try:
+            numbers = _json_ints.decode(f"[{text}]")
+        except msgspec.DecodeError:
+            return list(ids)
+    if not numbers or len(numbers) != len(ids) or _json_text(numbers) != text:
         return list(ids)
-    back = _json_text(numbers)
-    if not numbers or len(numbers) != len(ids) or (_zero_each(back) if zeros else back) != text:
-        return list(ids)
-    greatest = max(numbers)
-    if min(numbers) < 0 or greatest >= 2**63:
-        return list(ids)
-    return zeros, pack_uints(np.array(numbers, np.uint64), greatest)
+    least, greatest = min(numbers), max(numbers)
+    if digits == 0 and least >= 0 and greatest < 2**63:
+        return 0, pack_uints(np.array(numbers, np.uint64), greatest)
+    # All have this length if what the 1 stands for is the same.
+    base = 10**digits
+    if 0 < digits <= MAX_DIGITS and base <= least and greatest < 2 * base:
+        return digits, pack_uints(np.array(numbers, np.uint64) - np.uint64(base), greatest - base)
+    return list(ids)
 
 
 def _json_text(numbers: list[int]) -> str:
     return msgspec.json.encode(numbers).decode()[1:-1]
 
 
-def _zero_each(text: str) -> str:
-    return "0" + text.replace(",", ",0")
+def _one_before_each(text: str) -> str:
+    return "1" + text.replace(",", ",1")
 
 
-def unpack_ids(zeros: int, raw: bytes, n: int) -> tuple[str, ...]:
-    if zeros not in (0, 1) or (n and not raw):
-        raise ValueError(f"{len(raw)} bytes for {n} ids with {zeros} leading zeros")
+def unpack_ids(digits: int, raw: bytes, n: int) -> tuple[str, ...]:
+    if n == 0:
+        return ()
+    if not 0 <= digits <= MAX_DIGITS or not raw:
+        raise ValueError(f"{len(raw)} bytes for {n} ids of {digits} digits")
     numbers = np.frombuffer(raw, "<u4") if len(raw) == 4 * n else unpack_uints(raw, n)
-    text = _json_text(numbers.tolist())
-    return tuple((_zero_each(text) if zeros else text).split(",")) if n else ()
+    if digits == 0:
+        return tuple(_json_text(numbers.tolist()).split(","))
+    base = 10**digits
+    if int(numbers.max()) >= base:
+        raise ValueError(f"an id of more than {digits} digits")
+    return tuple(_json_text((numbers.astype(np.uint64) + np.uint64(base)).tolist())[1:].split(",1"))

@@ -1,6 +1,6 @@
 """Customer states as bytes: format 2 is written, formats 1 and 2 are read, for ever.
 
-    [2, customer_id, start, unit, steps, keys, types, prices, quantities, zeros, ids, past]      in MessagePack
+    [2, customer_id, start, unit, steps, keys, types, prices, quantities, digits, ids, past]     in MessagePack
 
 Columns as `streams.columns` packs them; a column that is the same for nearly everyone (all purchases, one piece each)
 is empty. So an event of a supermarket has 8 bytes of digest, 2 of price, 3 of article and 1 of time, and the rest of a
@@ -64,7 +64,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     types: bytes
     prices: bytes
     quantities: bytes
-    zeros: int
+    digits: int
     ids: bytes | list[str]
     past: _Past | None
 
@@ -99,7 +99,7 @@ _TWO, _ONE = b"\x9c\x02", b"\x98\x01"
 def encode_state(state: CustomerState) -> bytes:
     """The state in format 2."""
     packed = pack_ids(state.article_ids)
-    zeros, ids = packed if isinstance(packed, tuple) else (0, packed)
+    digits, ids = packed if isinstance(packed, tuple) else (0, packed)
     return _pack.encode(
         _Packed(
             STATE_FORMAT,
@@ -109,7 +109,7 @@ def encode_state(state: CustomerState) -> bytes:
             pack_types(state.types),
             pack_prices(state.prices),
             pack_quantities(state.quantities),
-            zeros,
+            digits,
             ids,
             None if state.past is None else _pack_past(state.past),
         )
@@ -157,7 +157,7 @@ def _decode_two(packed: _Packed) -> CustomerState:
         unpack_types(packed.types, n, len(EVENT_TYPES)),
         unpack_prices(packed.prices, n),
         unpack_quantities(packed.quantities, n),
-        _of_length(tuple(ids), n) if isinstance(ids, list) else unpack_ids(packed.zeros, ids, n),
+        _of_length(tuple(ids), n) if isinstance(ids, list) else unpack_ids(packed.digits, ids, n),
         None if packed.past is None else _unpack_past(packed.past),
     )
 

@@ -172,10 +172,13 @@ def test_columns_by_hand() -> None:
     assert pack_quantities(np.array([1, 255], np.uint16)) == b"\x01\xff"
     assert pack_quantities(np.array([1, 256], np.uint16)) == b"\x01\x00\x00\x01"
     assert pack_ids(("7", "258")) == (0, b"\x07\x00\x02\x01")
-    assert pack_ids(("0007", "0258")) == ["0007", "0258"]  # not one zero each
-    assert pack_ids(("0107", "0258")) == (1, b"\x6b\x00\x02\x01")
-    assert pack_ids(("107", "0258")) == ["107", "0258"]
-    assert unpack_ids(1, b"\x6b\x00\x02\x01", 2) == ("0107", "0258")
+    assert pack_ids(("0007", "0258")) == (4, b"\x07\x00\x02\x01")
+    assert pack_ids(("1007", "0258")) == (4, b"\xef\x03\x02\x01")
+    assert unpack_ids(4, b"\xef\x03\x02\x01", 2) == ("1007", "0258")
+    assert pack_ids(("007", "0258")) == ["007", "0258"]
+    assert pack_ids(("0", "00")) == ["0", "00"]
+    assert pack_ids(("hat", "0258")) == ["hat", "0258"]
+    assert pack_ids(("",)) == [""]
 
 
 def test_every_price_in_cents_is_the_float32_of_its_decimal() -> None:
@@ -197,7 +200,8 @@ def test_every_price_in_cents_is_the_float32_of_its_decimal() -> None:
         (unpack_prices, (b"123", 2)),
         (unpack_quantities, (b"123", 2)),
         (unpack_ids, (0, b"123", 2)),
-        (unpack_ids, (2, b"12", 2)),
+        (unpack_ids, (1, b"\x0b\x0c", 2)),
+        (unpack_ids, (19, b"12", 2)),
         (unpack_ids, (0, b"", 2)),
     ],
 )
