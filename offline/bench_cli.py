@@ -11,7 +11,7 @@ import click
 from offline.bench_content import content
 from offline.bench_memory_cli import memory
 from offline.bench_recommend_cli import recommend
-from offline.bench_stream_cli import events
+from offline.bench_stream_cli import events, freshness
 from offline.bench_transfer_cli import transfer
 
 NEXT_ITEM_SETS = ("amazon-beauty",)
@@ -24,6 +24,7 @@ def bench() -> None:
 
 bench.add_command(content)
 bench.add_command(events)
+bench.add_command(freshness)
 bench.add_command(memory)
 bench.add_command(recommend)
 bench.add_command(transfer)

@@ -18,6 +18,7 @@ import numpy as np
 from aiokafka.partitioner import DefaultPartitioner
 
 from infra.apache_kafka import apache_kafka
+from infra.bundle import Bundle, write_manifest
 from infra.embedded import tansu, valkey
 from infra.errors import Unavailable
 from infra.kafka import Producer, ensure_topics
@@ -25,6 +26,8 @@ from infra.registry import Registry
 from infra.settings import KafkaSettings, RedisSettings, RegistrySettings, Settings, WorkerSettings
 from infra.supervisor import Supervisor
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
+from serving.golden import make_golden
+from serving.runtime import load_runtime
 from serving.up import TANSU_SESSION_TIMEOUT_MS
 from streams.events import Event, encode_event
 from streams.redis_store import open_store
@@ -66,7 +69,7 @@ def bench_stack(
     shop = bench_shop(size, seed)
     registry_url = f"file://{directory.absolute()}/registry"
     registry = Registry(registry_url)
-    write_bench_bundle(directory / "bundle", shop, size, seed)
+    _vouch(write_bench_bundle(directory / "bundle", shop, size, seed), directory / "bundle")
     registry.activate("production", registry.publish(directory / "bundle"))
     broker = apache_kafka(directory / "kafka") if kafka == "apache" else tansu()
     redis = valkey(maxmemory=redis_memory)
@@ -81,6 +84,23 @@ def bench_stack(
     with stack.log.open("a") as out, Supervisor([broker.spec, redis.spec], out=out, max_deaths=1) as servers:
         servers.start()
         yield stack
+
+
+def _vouch(bundle: Bundle, directory: Path) -> None:
+    """Give the bundle the golden case without which no responder takes it."""
+    manifest = bundle.manifest
+    golden = make_golden(load_runtime(bundle), [None], manifest.trained_through)
+    (directory / "golden.jsonl").write_bytes(golden)
+    (directory / "manifest.json").unlink()
+    write_manifest(
+        directory,
+        created_at=manifest.created_at,
+        trained_through=manifest.trained_through,
+        config=manifest.config,
+        contracts=manifest.contracts,
+        counts=manifest.counts,
+        metrics=manifest.metrics,
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`modiste bench events`: what the streaming side can do, on servers that the bench starts itself."""
+"""`modiste bench events` and `modiste bench freshness`, on servers that they start themselves."""
 
 from __future__ import annotations
 
@@ -69,4 +69,51 @@ def _events_table(report: dict[str, Any], names: tuple[str, ...]) -> str:
             low, high = report["spread"][name]
             ratio = f"{report['ratio'][name]:.2f} of it" if name in report["ratio"] else ""
             lines.append(f"{name:12}  {report[name]:>8}  {low:>7}  {high:>7}  {ratio}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--kafka", type=click.Choice(BROKERS), default="tansu", show_default=True, help="Broker to start.")
+@click.option("--events", "count", type=click.IntRange(min=1_000), default=60_000, show_default=True)
+@click.option("--customers", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--articles", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random articles.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="At each load.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=2_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def freshness(
+    kafka: str, count: int, customers: int, articles: int, seconds: float, batch_size: int, seed: int, as_json: bool
+) -> None:
+    """Milliseconds from a purchase to the first answer that includes it, at 10, 50 and 80% of the throughput.
+
+    Measures the throughput first, on --events events. Starts its own servers and makes a random bundle.
+    """
+    from offline.bench_freshness import measure
+    from offline.run import limit_threads
+
+    limit_threads(1)
+    with TemporaryDirectory(prefix="modiste-bench-") as scratch:
+        report = measure(
+            Path(scratch),
+            kafka=kafka,
+            events=count,
+            customers=customers,
+            articles=articles,
+            seconds=seconds,
+            batch_size=batch_size,
+            seed=seed,
+        )
+    click.echo(json.dumps(report) if as_json else _freshness_table(report))
+
+
+def _freshness_table(report: dict[str, Any]) -> str:
+    lines = [
+        f"throughput {report['throughput']} events/s",
+        "load   events/s   p50 ms   p95 ms   p99 ms  probes  unseen",
+    ]
+    for share, row in report["detail"].items():
+        p50, p95, p99 = (row["freshness_ms"][name] for name in ("p50", "p95", "p99"))
+        lines.append(
+            f"{share:>3}%  {row['rate']:>9}  {p50:>7}  {p95:>7}  {p99:>7}  {row['probes']:>6}  {row['unseen']:>6}"
+        )
     return "\n".join(lines)
