@@ -57,10 +57,10 @@ def measure(
             process(stack, settings, [*COMMAND, "streams", "worker"]) as worker,
         ):
             throughput = load.events / asyncio.run(
-                Watch(settings, worker, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
+                Watch(settings, worker.poll, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
             )
             found = asyncio.run(at_shares(settings, throughput, customers, articles, seconds, seed))
-            if responder() is not None or worker() is not None:
+            if responder.poll() is not None or worker.poll() is not None:
                 raise Unavailable("worker or responder ended on the way")
     return {
         "load": {str(share): row["freshness_ms"] for share, row in found.items()},
