@@ -18,7 +18,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -249,16 +248,18 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._on_assigned(set(assigned))
 
 
-def _assignors() -> tuple[type[AbstractPartitionAssignor], ...]:
-    """Partitions stay with their members where they can; round robin for a group with members that know no other.
+def _assignor() -> type[AbstractPartitionAssignor]:
+    """Partitions stay with their members where they can.
 
-    The protocol itself is the eager one: aiokafka 0.14 sends no owned partitions along, so it has no cooperative one.
+    One and no more: with several, aiokafka 0.14 joins once for each, every time with another list, and the broker begins
+    a rebalance at every change of it. Two members whose joins cross then keep each other rebalancing for minutes.
+    The protocol itself is the eager one: that version sends no owned partitions along, so it has no cooperative one.
     """
 
     class Sticky(StickyPartitionAssignor):  # type: ignore[misc]
         """The library keeps what a member owns on the class: one class a consumer, or two of a process mix theirs."""
 
-    return Sticky, RoundRobinPartitionAssignor
+    return Sticky
 
 
 class BatchConsumer:
@@ -310,7 +311,7 @@ class BatchConsumer:
             request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_poll_records=self._batch_size,
-            partition_assignment_strategy=_assignors(),
+            partition_assignment_strategy=(_assignor(),),
         )
         consumer.subscribe(self._topics, listener=self._listener)
         try:

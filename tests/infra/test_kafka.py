@@ -15,7 +15,7 @@ from infra.kafka import (
     BatchConsumer,
     Producer,
     TopicSpec,
-    _assignors,
+    _assignor,
     backoff_s,
     bootstrap_servers,
     ensure_topics,
@@ -81,7 +81,7 @@ async def test_broker_that_is_away_is_unavailable() -> None:
 
 
 def test_members_of_one_process_do_not_share_what_they_own() -> None:
-    (first, _), (second, _) = _assignors(), _assignors()
+    first, second = _assignor(), _assignor()
     first.on_assignment(ConsumerProtocolMemberAssignment(0, [("t", [0, 1])], b""))
     assert second.metadata({"t"}).user_data == b""
     assert first.metadata({"t"}).user_data != b""
@@ -145,3 +145,18 @@ async def test_member_is_asked_before_its_partitions_are_shared(settings: KafkaS
                     await asyncio.gather(first.getmany(50), second.getmany(50))
         assert revoked == [both]
         assert first.assignment != second.assignment
+
+
+@broker
+async def test_one_more_member_is_one_rebalance(settings: KafkaSettings, topic: str) -> None:
+    """Each join more is a rebalance more for all, and members whose joins cross may never come to rest."""
+    group = f"g-{uuid.uuid4().hex[:8]}"
+    async with BatchConsumer(settings, [topic], group, batch_size=10) as first:
+        while not first.assignment:
+            await first.getmany(50)
+        before = first._consumer._coordinator.generation  # the group's rebalances so far
+        async with BatchConsumer(settings, [topic], group, batch_size=10) as second:
+            async with asyncio.timeout(30):
+                while not second.assignment or len(first.assignment) != 1:
+                    await asyncio.gather(first.getmany(50), second.getmany(50))
+            assert second._consumer._coordinator.generation == before + 1
