@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from infra.errors import ConfigurationError
 from infra.settings import load_settings, make_clock
+from infra.telemetry import configure_logging
 from offline.data_cli import data
 from offline.rolling_cli import rolling
 from offline.sources.registry import HELP
@@ -52,6 +54,10 @@ offline.add_command(rolling)
 )
 @click.option("--image-encoder", help="What looks at the photos: clip:MODEL@TAG, or clip:MODEL@FILE.safetensors.")
 @click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
+@click.option("--every", help="Build again and again, such as 1h: counts and index each time; until stopped.")
+@click.option("--retrain-every", default="1d", show_default=True, help="With --every: train the networks this often.")
+@click.option("--rounds", type=click.IntRange(min=1), help="With --every: end after so many rounds.")
+@click.option("--cold-start", is_flag=True, help="With --every: train from the beginning, not from the last networks.")
 @JSON
 def run(
     source: str,
@@ -64,14 +70,22 @@ def run(
     images: Path | None,
     image_encoder: str | None,
     activate_anyway: bool,
+    every: str | None,
+    retrain_every: str,
+    rounds: int | None,
+    cold_start: bool,
     as_json: bool,
 ) -> None:
-    """Import, train, evaluate, gate and publish one bundle."""
+    """Import, train, evaluate, gate and publish one bundle; with --every one after another."""
+    import asyncio
     from dataclasses import replace
+    from functools import partial
 
+    from infra.announce import announce
     from infra.registry import Registry
     from offline.content.images import open_images
     from offline.event_log import import_data, log_directory
+    from offline.rebuild import Rebuilder, Rhythm, parse_duration
     from offline.report import check_page, run_facts, write_report
     from offline.run import PRESETS, OfflineRun, limit_threads, say
     from offline.window import choose_window, parse_day
@@ -80,16 +94,31 @@ def run(
         check_page(page)
     settings = load_settings()
     limit_threads(2)
-    log = import_data(source, path, log_directory(settings.data_dir, source), base=base)
-    window = choose_window(log.span, parse_day(until) if until else None)
-    if until and parse_day(until) > log.span[1]:
-        say(f"the log ends on {log.span[1].date()}, before --until: its last {window.horizon} days are the test")
+    read_log = partial(import_data, source, path, log_directory(settings.data_dir, source), base=base)
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     if image_encoder:
         config = replace(config, content=replace(config.content, image=image_encoder))
     photos = open_images(images) if images else None
+    if every is not None:
+        for name, given in (("--until", until), ("--report", page), ("--activate-anyway", activate_anyway)):
+            if given:
+                raise ConfigurationError(f"{name} is for a single run; --every judges each round on the newest day")
+        configure_logging(settings.log.level)
+        config = replace(config, learn=replace(config.learn, warm_start=not cold_start))
+        rhythm = Rhythm(parse_duration(every), parse_duration(retrain_every), rounds)
+        Rebuilder(
+            settings, config, make_clock(settings.clock), read_log, rhythm, partial(show_round, as_json), photos
+        ).run()
+        return
+    log = read_log()
+    window = choose_window(log.span, parse_day(until) if until else None)
+    if until and parse_day(until) > log.span[1]:
+        say(f"the log ends on {log.span[1].date()}, before --until: its last {window.horizon} days are the test")
     job = OfflineRun(log, window, config, settings.data_dir / "runs", make_clock(settings.clock), photos)
-    result = job.execute(Registry(settings.registry.url), settings.registry.channel, activate_anyway=activate_anyway)
+    registry = Registry(settings.registry.url)
+    result = job.execute(registry, settings.registry.channel, activate_anyway=activate_anyway)
+    if result.activated:
+        asyncio.run(announce(settings, registry.pointer(settings.registry.channel)))
     if page is not None:
         write_report(page, result.report | run_facts() | {"bundle_id": result.bundle_id}, photos)
     if as_json:
@@ -104,6 +133,15 @@ def run(
         show(result.bundle_id, result.report, result.activated, settings.registry.channel)
     if not result.activated:
         raise SystemExit(1)
+
+
+def show_round(as_json: bool, row: dict[str, object]) -> None:
+    """One line a round."""
+    if as_json:
+        click.echo(json.dumps(row))
+    else:
+        shown = {name: value for name, value in row.items() if name not in ("gates", "round")}
+        click.echo(f"round {row['round']}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
 
 
 def show(bundle_id: str, report: dict[str, object], activated: bool, channel: str) -> None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from infra.errors import DataError
 from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples
 from offline.models.two_tower import TwoTower
@@ -29,6 +30,7 @@ from offline.shop import Shop
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import TowerConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.trained_encoder import TrainedEncoder
+from offline.warm_start import Networks, leave_networks
 from offline.weights import load_examples, load_weights, save_examples, save_weights
 from serving.runtime import Catalog
 from streams.encoder import MICROS_A_DAY
@@ -38,11 +40,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """`refresh_examples`: how many the tower sees at each cut after the first, in one pass, at `refresh_rate`."""
+    """`refresh_examples`: how many the tower sees at each cut after the first, in one pass, at `refresh_rate`.
+    `warm_start`: whether the first cut, too, only refreshes the tower of an earlier run, where one is handed in."""
 
     tower: TowerConfig = field(default_factory=TowerConfig)
     refresh_examples: int = 100_000
     refresh_rate: float = 5e-4
+    warm_start: bool = False
     catalog: CatalogConfig = field(default_factory=CatalogConfig)
     ranking: RankingConfig = field(default_factory=RankingConfig)
 
@@ -60,7 +64,19 @@ class Learned:
 class Learner:
     """Each stage leaves a checkpoint in `directory`, so a run that was stopped goes on where it was."""
 
-    def __init__(self, shop: Shop, config: LearnConfig, horizon: int, directory: Path, seed: int) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        config: LearnConfig,
+        horizon: int,
+        directory: Path,
+        seed: int,
+        networks: Networks | None = None,
+    ) -> None:
+        """`networks`: of an earlier run."""
+        self._networks = networks
+        if networks is not None:
+            shop = replace(shop, content=networks.content(shop.items, shop.content))
         self._shop = shop
         self._config = config
         self._horizon = horizon
@@ -84,13 +100,30 @@ class Learner:
             # The first cut of a short log has next to nothing before it, so there every cut is trained in full.
             refresh = replace(refresh, examples=config.refresh_examples, epochs=1, learning_rate=config.refresh_rate)
         parts = []
+        # A tower that was trained later would have seen the labels of the first week.
+        warm = config.warm_start and self._networks is not None and self._networks.put_tower(tower, shop.items, cuts[0])
         with step("examples", config.ranking.customers * len(cuts)) as progress:
             for n, cut in enumerate(cuts):
-                self._tower(tower, cut, refresh if n else config.tower, n)
+                self._tower(tower, cut, refresh if n or warm else config.tower, n)
                 parts.append(self._week(tower, cut, n, progress))
         examples = Examples.join(parts)
         rankers = self._rankers(examples)
         self._tower(tower, shop.cut, refresh, len(cuts))
+        catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
+        leave_networks(self._directory, shop, [*cuts, shop.cut], time.time())
+        return Learned(tower, catalog, rankers, examples)
+
+    def light(self) -> Learned:
+        """A new catalogue, with its counts, factors and index, around the networks of the earlier run.
+
+        Raises:
+            DataError: there are none that fit.
+        """
+        shop = self._shop
+        tower = new_two_tower(item_inputs(shop.items, shop.content), self._config.tower, self._seed)
+        if self._networks is None or not self._networks.put_tower(tower, shop.items):
+            raise DataError("no earlier run has left networks that fit; let one train")
+        rankers, examples = self._networks.rankers()
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
         return Learned(tower, catalog, rankers, examples)
 

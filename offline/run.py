@@ -30,12 +30,13 @@ from infra.clock import Clock
 from infra.registry import Registry
 from offline.content.images import ImageStore
 from offline.content.vectors import ContentConfig
-from offline.evaluate import Evaluation, evaluate
+from offline.evaluate import DAY, Evaluation, evaluate
 from offline.event_log import EventLog
 from offline.examples import purchases_between, unknown_purchases
 from offline.gates import Gate, gates
 from offline.histories import load_histories
 from offline.learn import LearnConfig, Learned, Learner
+from offline.live_gate import compare_with_live, live_gate
 from offline.progress import step
 from offline.rankers import Rankers
 from offline.report import write_report
@@ -43,11 +44,12 @@ from offline.shop import Shop, load_shop
 from offline.stage import peer_path, stage
 from offline.train_ranking import RankingConfig
 from offline.train_retrieval import TowerConfig
+from offline.warm_start import Networks
 from offline.window import Window
 from serving.features import feature_hash
 from serving.golden import make_golden, open_runtime
 from serving.ranking import Ranker
-from serving.runtime import load_runtime
+from serving.runtime import Runtime, load_runtime
 from streams.events import SCHEMA_VERSION, to_micros
 from streams.state import MAX_EVENTS
 from streams.state_format import STATE_FORMAT
@@ -81,8 +83,26 @@ PRESETS = {
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What an earlier run has left for this one.
+
+    networks: to train on from, or to be taken as they are · light: whether they are · live: the bundle that serves,
+    which this one must not be worse than · horizon: days that the ranker's examples look ahead, where the window is
+    too short for that.
+    """
+
+    networks: Networks | None = None
+    light: bool = False
+    live: Runtime | None = None
+    horizon: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class RunResult:
+    """published is False only where the live bundle is better; bundle_id then names what was not kept."""
+
     bundle_id: str
+    published: bool
     activated: bool
     gates: list[Gate]
     evaluation: Evaluation
@@ -100,7 +120,9 @@ class OfflineRun:
         workdir: Path,
         clock: Clock,
         images: ImageStore | None = None,
+        before: Before | None = None,
     ) -> None:
+        self.before = before or Before()
         self.log = log
         self.window = window
         self.config = config
@@ -127,6 +149,9 @@ class OfflineRun:
             code_hash(),
             # Other photos, or another encoder under the same name, make other vectors.
             hashlib.sha256(np.ascontiguousarray(self.shop.content).tobytes()).hexdigest(),
+            self.before.horizon,
+            self.before.light,
+            None if self.before.networks is None else self.before.networks.directory.name,
         ]
         return self._workdir / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -139,11 +164,13 @@ class OfflineRun:
         started = time.monotonic()
         say(f"cut {self.window.cut.date()}, {self.window.horizon} days to predict")
         shop = self.shop
-        learner = Learner(shop, self.config.learn, self.horizon, self.directory, self.config.seed)
-        learned = learner.learn()
+        before = self.before
+        ahead = self.horizon if before.horizon is None else before.horizon * DAY
+        learner = Learner(shop, self.config.learn, ahead, self.directory, self.config.seed, before.networks)
+        learned = learner.light() if before.light else learner.learn()
         staged, facts = self._stage(shop, learned)
-        evaluation = learner.timed("evaluate", lambda: self._evaluate(staged, shop, learned.rankers))
-        decisions = gates(evaluation.metrics, facts["index_recall"])
+        evaluation, against = learner.timed("evaluate", lambda: self._evaluate(staged, shop, learned.rankers))
+        decisions = [*gates(evaluation.metrics, facts["index_recall"]), *against]
         report = (
             {"cut": self.window.cut.isoformat(), "horizon_days": self.window.horizon}
             | facts
@@ -155,13 +182,14 @@ class OfflineRun:
         write_report(staged / "report.html", report, self.images)
         self._manifest(staged, shop, evaluation)
         open_runtime(open_bundle(staged))
-        bundle_id = registry.publish(staged)
+        passed = activate_anyway or all(gate.passed for gate in decisions)
+        published = activate_anyway or all(gate.passed for gate in against)
+        bundle_id = registry.publish(staged) if published else open_bundle(staged).bundle_id
         shutil.rmtree(staged)
-        passed = all(gate.passed for gate in decisions)
-        if passed or activate_anyway:
+        if passed:
             registry.activate(channel, bundle_id, by="offline run")
         seconds = learner.timings | {"total": round(time.monotonic() - started, 2)}
-        return RunResult(bundle_id, passed or activate_anyway, decisions, evaluation, report | {"seconds": seconds})
+        return RunResult(bundle_id, published, passed, decisions, evaluation, report | {"seconds": seconds})
 
     def _stage(self, shop: Shop, learned: Learned) -> tuple[Path, dict[str, Any]]:
         staged = self.directory / "bundle"
@@ -169,7 +197,7 @@ class OfflineRun:
         staged.mkdir(parents=True)
         return staged, stage(staged, self.directory, shop, learned)
 
-    def _evaluate(self, staged: Path, shop: Shop, rankers: Rankers) -> Evaluation:
+    def _evaluate(self, staged: Path, shop: Shop, rankers: Rankers) -> tuple[Evaluation, list[Gate]]:
         (staged / "golden.jsonl").write_bytes(b"")
         (staged / "report.json").write_text("{}")
         self._manifest(staged, shop, None)
@@ -193,10 +221,16 @@ class OfflineRun:
                 peers=peers,
                 ablations=self.config.ablations,
             )
+        against = []
+        live = self.before.live
+        if live is not None:
+            with step("live bundle", len(truth)) as progress:
+                board = compare_with_live(runtime, live, histories, truth, self.cut, progress, seed=self.config.seed)
+            against = [live_gate(board, live.bundle_id)]
         some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
         states = [histories.state(customer, self.cut) for customer in some]
         (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
-        return replace(evaluation, details=evaluation.details | {"purchases_of_unknown_articles": unknown})
+        return replace(evaluation, details=evaluation.details | {"purchases_of_unknown_articles": unknown}), against
 
     def _manifest(self, staged: Path, shop: Shop, evaluation: Evaluation | None) -> None:
         (staged / "manifest.json").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ def save_weights(module: torch.nn.Module, path: Path) -> None:
 
 def load_weights(module: torch.nn.Module, path: Path) -> bool:
     """Fill the module from a checkpoint; False (and nothing changed) where there is none that is whole."""
-    stored = _read(path)
+    stored = read_arrays(path)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if stored is None or {name: array.shape for name, array in stored.items()} != wanted:
         return False
@@ -41,7 +41,7 @@ def save_examples(examples: Examples, path: Path) -> None:
 
 
 def load_examples(path: Path) -> Examples | None:
-    stored = _read(path)
+    stored = read_arrays(path)
     if stored is None or stored.keys() != {"features", "labels", "group", "cut", "tasks"}:
         return None
     tasks = tuple(stored.pop("tasks").tolist())
@@ -55,7 +55,8 @@ def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     aside.replace(path)
 
 
-def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """What is in a checkpoint; None where there is none that is whole."""
     if not path.exists():
         return None
     try:
