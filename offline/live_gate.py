@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from infra.clock import ManualClock
-from infra.errors import GateError
 from offline.contenders import Contender, ask, shown
 from offline.gates import Gate
 from offline.metrics import Ints
@@ -37,16 +36,18 @@ def compare_with_live(
 
     Args:
         histories: of which states strictly before `cut` (microseconds) are taken.
-        bought: customer_id -> item_idx of the candidate; an article that only one of the two knows counts for both.
+        bought: customer_id -> item_idx of the candidate, whose catalogue is the newer one: what the live bundle lacks
+            of it, it has missed.
+
+    Raises:
+        GateError: one of them refuses a request, or answers with less than it has.
     """
     truth = Truth.of(bought, len(candidate.items))
     scores = {}
     for name, runtime in (("full", candidate), ("live", live)):
         asked = ask(runtime, histories, truth.customers, cut)
         contender = Contender(name, Pipeline(runtime, ManualClock(from_micros(cut))), "full")
-        rows = shown(contender, asked, progress)
-        if rows is None:
-            raise GateError(f"bundle {runtime.bundle_id} does not serve the strategy full")
+        rows = shown([contender], asked, progress)[name]
         scores[name] = score(rows if runtime is candidate else _translated(rows, live, candidate), truth)
     return Scoreboard(scores, ["live"], seed)
 

@@ -1,0 +1,273 @@
+"""Swaps under load: two bundles take turns on the channel of a running responder while requests come through Kafka.
+
+Every answer is computed again with the bundle that it names and must be that bundle's, article by article; time stands
+still for the processes, so that it can be. The answers with and without swaps around them are timed by the client, from
+the request's send to the answer's arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from infra.announce import announce
+from infra.bundle import MANIFEST, open_bundle, write_manifest
+from infra.clock import ManualClock
+from infra.errors import Unavailable
+from infra.kafka import BatchConsumer, Producer
+from infra.registry import Registry
+from infra.settings import ClockSettings, RegistrySettings, Settings
+from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
+from offline.held_out import fill_store
+from serving.golden import make_golden, open_runtime
+from serving.messages import RecommendationRequest, Recommendations
+from serving.pipeline import Pipeline
+from serving.runtime import Runtime, load_runtime
+from serving.up import start_stack
+from streams.events import to_micros
+from streams.histories import Histories
+from streams.redis_store import open_store
+from streams.store import StoredCustomer
+from streams.topics import RECOMMENDATIONS, REQUESTS
+
+PROCESSES = ("worker", "responder")
+K = 12
+# No time passes for the processes, so that features do not depend on when a request came.
+STANDSTILL = 1e-12
+ANSWER_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 60.0
+# An answer belongs to a swap from the move of the channel until so long after the first answer of the new bundle.
+AFTER_S = 0.5
+SCORE_TOLERANCE = 1e-4
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class SwapPlan:
+    """rate: requests a second · gap_s: between swaps · quiet_s: before the first one, timed without any."""
+
+    swaps: int = 20
+    rate: float = 100.0
+    gap_s: float = 2.5
+    quiet_s: float = 15.0
+    articles: int = 2_000
+    customers: int = 500
+    seed: int = 1
+
+
+@dataclass
+class Log:
+    """What the client saw. Times are from time.perf_counter()."""
+
+    sent: dict[str, tuple[str, float]] = field(default_factory=dict)
+    answers: dict[str, tuple[Recommendations, float]] = field(default_factory=dict)
+    moved: list[tuple[float, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    registry: Registry
+    runtimes: dict[str, Runtime]
+    histories: Histories
+    now: datetime
+
+
+def make_bundles(directory: Path, plan: SwapPlan) -> Made:
+    """Two bundles of one random shop whose networks differ, published below `directory`."""
+    size = BenchSize(articles=plan.articles, customers=plan.customers)
+    shop = bench_shop(size, plan.seed)
+    registry = Registry(f"file://{directory / 'registry'}")
+    runtimes = {}
+    for seed in (plan.seed, plan.seed + 1):
+        made = write_bench_bundle(directory / f"bundle-{seed}", shop, size, seed)
+        held = made.manifest
+        states = [shop.histories.state(customer, shop.cut) for customer in shop.histories.customers[:4]]
+        (made.path / "golden.jsonl").write_bytes(make_golden(load_runtime(made), states, held.trained_through))
+        (made.path / MANIFEST).unlink()
+        write_manifest(
+            made.path,
+            created_at=held.created_at,
+            trained_through=held.trained_through,
+            config=held.config,
+            contracts=held.contracts,
+            counts=held.counts,
+            metrics=held.metrics,
+        )
+        bundle_id = registry.publish(made.path)
+        runtimes[bundle_id] = open_runtime(registry.open(bundle_id))
+    registry.activate("production", next(iter(runtimes)))
+    return Made(registry, runtimes, shop.histories, open_bundle(made.path).manifest.trained_through)
+
+
+def bench_swap(directory: Path, plan: SwapPlan, kafka: str = "tansu") -> dict[str, Any]:
+    """Run it in an empty directory and count: failed, mixed, p99_ratio, and how they came about.
+
+    Raises:
+        Unavailable: no answer at all within START_TIMEOUT_S.
+    """
+    made = make_bundles(directory, plan)
+    settings = Settings(
+        data_dir=directory / "data",
+        registry=RegistrySettings(url=f"file://{directory / 'registry'}"),
+        clock=ClockSettings(origin=made.now, started_at=time.time(), speed=STANDSTILL),
+    )
+    with (
+        (directory / "processes.log").open("w") as out,
+        start_stack(settings, kafka=kafka, processes=PROCESSES, out=out) as stack,
+    ):
+        log = asyncio.run(_drive(stack.settings, made, plan))
+    shutil.rmtree(directory / "data", ignore_errors=True)
+    return _judge(log, made, plan) | {"broker": kafka}
+
+
+async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
+    store = await open_store(settings.redis)
+    try:
+        await fill_store(store, made.histories, made.now, next(iter(made.runtimes.values())).encoder)
+    finally:
+        await store.close()
+    log = Log()
+    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], None, batch_size=1_000, from_beginning=False)
+    async with Producer(settings.kafka) as producer, consumer:
+        while not consumer.assignment:
+            await consumer.getmany(50)
+        hearing = asyncio.create_task(_hear(consumer, log))
+        try:
+            await _first_answer(producer, made, log)
+            asking = asyncio.create_task(_ask(producer, made, plan, log))
+            await asyncio.sleep(plan.quiet_s)
+            ids = list(made.runtimes)
+            for number in range(plan.swaps):
+                target = ids[(number + 1) % 2]
+                log.moved.append((time.perf_counter(), target))
+                pointer = await asyncio.to_thread(made.registry.activate, "production", target)
+                await announce(settings, pointer)
+                await asyncio.sleep(plan.gap_s)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await asyncio.sleep(ANSWER_TIMEOUT_S)  # for answers that are late
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+    return log
+
+
+async def _hear(consumer: BatchConsumer, log: Log) -> None:
+    decoder = msgspec.json.Decoder(Recommendations)
+    while True:
+        for records in (await consumer.getmany(100)).values():
+            heard = time.perf_counter()
+            for record in records:
+                answer = decoder.decode(record.value or b"")
+                log.answers[answer.request_id] = (answer, heard)
+
+
+async def _send(producer: Producer, customer_id: str, log: Log) -> None:
+    request = RecommendationRequest(request_id=uuid.uuid4().hex, customer_id=customer_id, k=K)
+    log.sent[request.request_id] = (customer_id, time.perf_counter())
+    await producer.send(REQUESTS, customer_id.encode(), msgspec.json.encode(request))
+
+
+async def _first_answer(producer: Producer, made: Made, log: Log) -> None:
+    until = time.perf_counter() + START_TIMEOUT_S
+    while not any(answer.error is None for answer, _ in log.answers.values()):
+        if time.perf_counter() > until:
+            raise Unavailable(f"the responder gave no answer within {START_TIMEOUT_S:.0f} s")
+        await _send(producer, made.histories.customers[0], log)
+        await asyncio.sleep(0.5)
+    for customer in made.histories.customers[:50]:
+        await _send(producer, customer, log)
+    await asyncio.sleep(1.0)
+    log.sent.clear()
+    log.answers.clear()
+
+
+async def _ask(producer: Producer, made: Made, plan: SwapPlan, log: Log) -> None:
+    """Open loop: a request is due at its time, however long the others take."""
+    customers, began, number = made.histories.customers, time.perf_counter(), 0
+    sending: set[asyncio.Task[None]] = set()
+    while True:
+        await asyncio.sleep(max(0.0, began + number / plan.rate - time.perf_counter()))
+        task = asyncio.create_task(_send(producer, customers[number % len(customers)], log))
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+        number += 1
+
+
+def _judge(log: Log, made: Made, plan: SwapPlan) -> dict[str, Any]:
+    expected = {bundle_id: _answers(runtime, made) for bundle_id, runtime in made.runtimes.items()}
+    failed = mixed = 0
+    timed: list[tuple[float, float]] = []
+    heard_of: dict[str, list[float]] = {bundle_id: [] for bundle_id in expected}
+    for request_id, (customer, sent) in log.sent.items():
+        answer, heard = log.answers.get(request_id, (None, 0.0))
+        if answer is None or answer.error is not None or answer.degraded or len(answer.items) != K:
+            failed += 1
+            continue
+        timed.append((sent, (heard - sent) * 1e3))
+        heard_of.setdefault(answer.bundle_id or "", []).append(heard)
+        mixed += not _same(answer, expected.get(answer.bundle_id or "", {}).get(customer))
+    took = []
+    around: list[tuple[float, float]] = []
+    for moved, target in log.moved:
+        first = min((heard for heard in heard_of[target] if heard > moved), default=moved + plan.gap_s)
+        took.append(first - moved)
+        around.append((moved, first + AFTER_S))
+    quiet_until = log.moved[0][0] if log.moved else float("inf")
+    quiet = [ms for sent, ms in timed if sent + ms / 1e3 < quiet_until]
+    swapping = [ms for sent, ms in timed if any(sent + ms / 1e3 >= start and sent <= end for start, end in around)]
+    differing = [
+        customer
+        for customer in made.histories.customers
+        if len({tuple(item.article_id for item in known[customer].items) for known in expected.values()}) > 1
+    ]
+    p99_quiet, p99_swap = (float(np.percentile(part, 99)) if part else float("nan") for part in (quiet, swapping))
+    return {
+        "failed": failed,
+        "mixed": mixed,
+        "p99_ratio": round(p99_swap / p99_quiet, 3),
+        "swaps": len(log.moved),
+        "requests": len(log.sent),
+        "p99_ms": {"quiet": round(p99_quiet, 2), "swapping": round(p99_swap, 2)},
+        "measured": {"quiet": len(quiet), "swapping": len(swapping)},
+        "takes_effect_s": {"p50": round(float(np.median(took)), 3), "max": round(max(took), 3)} if took else {},
+        "answers_by_bundle": {bundle_id: len(heard) for bundle_id, heard in heard_of.items()},
+        "customers_whose_lists_differ": round(len(differing) / len(made.histories.customers), 3),
+    }
+
+
+def _answers(runtime: Runtime, made: Made) -> dict[str, Recommendations]:
+    """What the bundle answers each customer, computed here from the states alone."""
+    pipeline, customers = Pipeline(runtime, ManualClock(made.now)), made.histories.customers
+    found: dict[str, Recommendations] = {}
+    for first in range(0, len(customers), BATCH):
+        part = customers[first : first + BATCH]
+        states = [made.histories.state(customer, to_micros(made.now)) for customer in part]
+        answers = pipeline.recommend(
+            [RecommendationRequest(request_id=customer, customer_id=customer, k=K) for customer in part],
+            [None if state is None else StoredCustomer(state) for state in states],
+        )
+        found |= zip(part, answers, strict=True)
+    return found
+
+
+def _same(answer: Recommendations, expected: Recommendations | None) -> bool:
+    """The same articles in the same order with the same scores, to what a batch may change of a float32."""
+    if expected is None:
+        return False
+    given, wanted = _columns(answer), _columns(expected)
+    return given[0] == wanted[0] and bool(np.allclose(given[1], wanted[1], atol=SCORE_TOLERANCE, rtol=SCORE_TOLERANCE))
+
+
+def _columns(answer: Recommendations) -> tuple[Sequence[str], Sequence[float]]:
+    return [item.article_id for item in answer.items], [item.score for item in answer.items]

@@ -1,0 +1,78 @@
+"""The judgement of `bench swap` on a log that a reader can count: what failed, what was mixed, what was slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from offline import bench_swap
+from offline.bench_swap import K, Log, Made, SwapPlan
+from serving.messages import Item, Recommendations, RequestError
+
+
+def answer(bundle: str, first: int, **fields: Any) -> Recommendations:
+    """Articles first, first + 1, ... with falling scores."""
+    items = [Item(article_id=f"a{first + n}", rank=n + 1, score=1.0 - n / 100, source="popular") for n in range(K)]
+    given = {"request_id": "r", "customer_id": "anna", "bundle_id": bundle, "items": items}
+    return Recommendations(**{**given, **fields})
+
+
+class Histories:
+    customers = ("anna",)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    expected = {"red": answer("red", 0), "blue": answer("blue", 50)}
+    monkeypatch.setattr(bench_swap, "_answers", lambda runtime, _: {"anna": expected[runtime]})
+    stub: Any = {"registry": None, "runtimes": {"red": "red", "blue": "blue"}, "histories": Histories(), "now": None}
+    return Made(**stub)
+
+
+def judged(made: Made, *lines: tuple[float, float | None, Recommendations | None]) -> dict[str, Any]:
+    """Lines: sent at, seconds to the answer, answer. The channel moves to blue at 10 s."""
+    log = Log(moved=[(10.0, "blue")])
+    for number, (sent, took, given) in enumerate(lines):
+        log.sent[str(number)] = ("anna", sent)
+        if given is not None and took is not None:
+            log.answers[str(number)] = (given, sent + took)
+    return bench_swap._judge(log, made, SwapPlan())
+
+
+def test_good_answers_of_both_bundles(made: Made) -> None:
+    found = judged(made, (1.0, 0.010, answer("red", 0)), (9.9, 0.5, answer("red", 0)), (10.4, 0.1, answer("blue", 50)))
+    assert (found["failed"], found["mixed"]) == (0, 0)
+    assert found["takes_effect_s"] == {"p50": 0.5, "max": 0.5}
+    assert found["measured"] == {"quiet": 1, "swapping": 2}
+    assert found["p99_ms"]["quiet"] == 10.0 and found["p99_ratio"] > 40
+    assert found["customers_whose_lists_differ"] == 1.0
+
+
+def test_articles_or_scores_of_the_other_bundle_are_mixed(made: Made) -> None:
+    red, blue = answer("red", 0), answer("blue", 50)
+    half = replace_items(red, [*red.items[:6], *blue.items[6:]])
+    scores = replace_items(red, [item_with(item, item.score + 0.01) for item in red.items])
+    lines = [(n, 0.1, given) for n, given in enumerate((red, answer("blue", 0), half, scores, answer("green", 0)))]
+    assert judged(made, *lines)["mixed"] == 4
+
+
+def test_no_answer_errors_degraded_and_short_lists_have_failed(made: Made) -> None:
+    red = answer("red", 0)
+    lines = (
+        (1.0, None, None),
+        (2.0, 0.1, answer("red", 0, error=RequestError(code="internal", message="", retryable=False))),
+        (3.0, 0.1, answer("red", 0, degraded=["ranker_failed"])),
+        (4.0, 0.1, replace_items(red, red.items[:-1])),
+        (5.0, 0.1, red),
+    )
+    found = judged(made, *lines)
+    assert (found["failed"], found["mixed"], found["requests"]) == (4, 0, 5)
+
+
+def replace_items(given: Recommendations, items: list[Item]) -> Recommendations:
+    return answer(given.bundle_id or "", 0, items=items)
+
+
+def item_with(item: Item, score: float) -> Item:
+    return Item(article_id=item.article_id, rank=item.rank, score=score, source=item.source)
