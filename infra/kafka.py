@@ -251,8 +251,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 def _assignor() -> type[AbstractPartitionAssignor]:
     """Partitions stay with their members where they can.
 
-    One and no more: with several, aiokafka 0.14 joins once for each, every time with another list, and the broker begins
-    a rebalance at every change of it. Two members whose joins cross then keep each other rebalancing for minutes.
+    One and no more: with several, aiokafka 0.14 joins once for each, every time with another list, and at every change
+    of it the broker begins a rebalance. Two members whose joins cross then keep each other rebalancing for minutes.
     The protocol itself is the eager one: that version sends no owned partitions along, so it has no cooperative one.
     """
 
