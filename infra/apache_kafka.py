@@ -44,10 +44,19 @@ def apache_kafka(
     *,
     port: int = 0,
     heap_mb: int = 512,
+    listeners: Mapping[str, int] | None = None,
+    properties: Mapping[str, str] | None = None,
+    scram: Sequence[str] = (),
     cache: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Server:
     """One combined broker and controller with its data under `data_dir`. Port 0 picks a free one.
+
+    Args:
+        listeners: ports beside the plaintext one, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL).
+        properties: laid over ours; what those listeners need.
+        scram: users to begin with, as StorageTool's `--add-scram` takes them. They show in its command line, so not
+            for production.
 
     Fetches the jars when they are not there yet (about 45 MB) and formats the data directory the first
     time, so the first call may take a minute. Raises PortTaken, and ConfigurationError when Java, the jars
@@ -59,15 +68,16 @@ def apache_kafka(
     controller = claim_port(0, what="Apache Kafka's controller", remedy="free a port")
     data_dir = data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
-    properties = data_dir / "server.properties"
-    properties.write_text(_properties(port, controller, data_dir / "logs"))
+    file = data_dir / "server.properties"
+    values = {**_properties(port, controller, data_dir / "logs", listeners or {}), **(properties or {})}
+    file.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     run = [java, f"-Xmx{heap_mb}m", f"-Xms{heap_mb}m", "-XX:+UseG1GC", "-Djava.awt.headless=true"]
     run += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath]
     if not (data_dir / "logs" / "meta.properties").exists():
-        _format([java, "-Xmx128m", "-cp", classpath], properties)
+        _format([java, "-Xmx128m", "-cp", classpath], file, scram)
     spec = ProcessSpec(
         "kafka",
-        [*run, "kafka.Kafka", str(properties)],
+        [*run, "kafka.Kafka", str(file)],
         ready=lambda: broker_answers(port),
         ready_timeout_s=90.0,
     )
@@ -145,9 +155,10 @@ def _fetch(libs: Path) -> None:
                 raise
 
 
-def _format(java: Sequence[str], properties: Path) -> None:
+def _format(java: Sequence[str], properties: Path, scram: Sequence[str]) -> None:
     tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _CLUSTER_ID, "--config", str(properties)]
-    _run([*java, *tool], timeout_s=_FORMAT_TIMEOUT_S, what="Apache Kafka's StorageTool format")
+    users = [word for user in scram for word in ("--add-scram", user)]
+    _run([*java, *tool, *users], timeout_s=_FORMAT_TIMEOUT_S, what="Apache Kafka's StorageTool format")
 
 
 def _run(argv: Sequence[str], *, timeout_s: float, what: str) -> str:
@@ -165,17 +176,18 @@ def _run(argv: Sequence[str], *, timeout_s: float, what: str) -> str:
     return said
 
 
-def _properties(port: int, controller_port: int, logs: Path) -> str:
-    listeners = f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}"
-    values = {
+def _properties(port: int, controller_port: int, logs: Path, more: Mapping[str, int]) -> dict[str, str]:
+    ours = {"PLAINTEXT": port, **more}
+    advertised = ",".join(f"{protocol}://{HOST}:{number}" for protocol, number in ours.items())
+    return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": listeners,
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "listeners": f"{advertised},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": advertised,
         "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(["CONTROLLER:PLAINTEXT", *(f"{name}:{name}" for name in ours)]),
         "log.dirs": str(logs),
         # A topic exists because somebody declared it; a mistyped name is an error, not a new topic.
         "auto.create.topics.enable": "false",
@@ -191,4 +203,3 @@ def _properties(port: int, controller_port: int, logs: Path) -> str:
         "group.initial.rebalance.delay.ms": "0",
         "num.recovery.threads.per.data.dir": "1",
     }
-    return "".join(f"{key}={value}\n" for key, value in values.items())

@@ -22,12 +22,12 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from infra.errors import BrokerUnavailable, ConfigurationError
+from infra.errors import BrokerUnavailable
+from infra.kafka_security import client_arguments, refusal, why_away
 from infra.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
-SCHEME = "kafka://"
 TOPIC_EXISTS = 36
 # A consumer whose store is down does not poll for long; it must not be thrown out of the group for it.
 MAX_POLL_INTERVAL_MS = 3_600_000
@@ -37,30 +37,31 @@ SEND_WINDOW = 5_000
 RebalanceHook = Callable[[set[TopicPartition]], Awaitable[None]]
 
 
-def bootstrap_servers(url: str) -> str:
-    """`kafka://a:9092,b:9092` -> `a:9092,b:9092`.
-
-    Raises:
-        ConfigurationError: the URL names no server to connect to.
-    """
-    if url.startswith("embedded://"):
-        raise ConfigurationError(
-            "kafka.url is embedded://, a broker that runs only inside `modiste up` or `modiste demo`; "
-            "set MODISTE_KAFKA__URL=kafka://host:port to name a running one"
-        )
-    if not url.startswith(SCHEME) or not url.removeprefix(SCHEME):
-        raise ConfigurationError(f"kafka.url = {url!r}; write kafka://host:port[,host:port]")
-    return url.removeprefix(SCHEME)
-
-
 @contextlib.contextmanager
 def broker_errors(settings: KafkaSettings) -> Iterator[None]:
-    """Turn the library's errors into BrokerUnavailable, inside `with`."""
+    """Turn the library's errors into ours, inside `with`.
+
+    Raises:
+        ConfigurationError: the broker refuses our credentials, certificate or rights.
+        BrokerUnavailable: anything else; trying again can help.
+    """
     try:
         yield
     except (KafkaError, OSError) as error:
+        refused = refusal(settings, error)
+        if refused is not None:
+            raise refused from error
         reason = str(error) or type(error).__name__
         raise BrokerUnavailable(f"the broker at {settings.url} does not serve: {reason}") from error
+
+
+@contextlib.asynccontextmanager
+async def connecting(settings: KafkaSettings) -> AsyncIterator[None]:
+    """As `broker_errors`, around a client's start: asks the broker once more why it would not have us."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise await why_away(settings, error) from error
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,10 @@ class TopicSpec:
 @contextlib.asynccontextmanager
 async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
     with broker_errors(settings):
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=bootstrap_servers(settings.url), request_timeout_ms=settings.request_timeout_ms
-        )
+        admin = AIOKafkaAdminClient(request_timeout_ms=settings.request_timeout_ms, **client_arguments(settings))
         try:
-            await admin.start()
+            async with connecting(settings):
+                await admin.start()
             yield admin
         finally:
             await admin.close()
@@ -125,6 +125,9 @@ async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> 
         for name, code, *detail in answer.topic_errors:
             if code not in (0, TOPIC_EXISTS):  # another process may have created it meanwhile
                 text = detail[0] if detail and detail[0] else for_code(code).__name__
+                refused = refusal(settings, for_code(code)(f"topic {name}: {text}"))
+                if refused is not None:
+                    raise refused
                 raise BrokerUnavailable(f"the broker at {settings.url} refuses topic {name}: {text}")
         return [spec.name for spec in missing]
 
@@ -153,17 +156,17 @@ class Producer:
         """Connect.
 
         Raises:
-            ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
+            ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
         """
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers(self._settings.url),
             acks="all",
             linger_ms=self._linger_ms,
             request_timeout_ms=self._settings.request_timeout_ms,
             max_batch_size=256 * 1024,
+            **client_arguments(self._settings),
         )
         try:
-            with broker_errors(self._settings):
+            async with connecting(self._settings):
                 await producer.start()
         except BaseException:
             await producer.stop()
@@ -297,11 +300,10 @@ class BatchConsumer:
         """Connect and join the group.
 
         Raises:
-            ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
+            ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
         """
         settings = self._settings
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(settings.url),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest" if self._from_beginning else "latest",
@@ -312,10 +314,11 @@ class BatchConsumer:
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_poll_records=self._batch_size,
             partition_assignment_strategy=(_assignor(),),
+            **client_arguments(settings),
         )
         consumer.subscribe(self._topics, listener=self._listener)
         try:
-            with broker_errors(settings):
+            async with connecting(settings):
                 await consumer.start()
         except BaseException:
             await consumer.stop()

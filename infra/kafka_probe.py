@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import bootstrap_servers, broker_errors
+from infra.kafka import broker_errors
+from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
 LOOK_S = 2.0
@@ -28,12 +29,12 @@ async def unread(
     if not positions:
         return {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers(settings.url),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=settings.fetch_wait_ms,
         request_timeout_ms=settings.request_timeout_ms,
         max_partition_fetch_bytes=65_536,
+        **client_arguments(settings),
     )
     found: dict[TopicPartition, int] = {}
     try:

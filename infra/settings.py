@@ -23,6 +23,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -63,6 +64,8 @@ def _scheme_of(url: str, allowed: tuple[str, ...]) -> str:
 
 def _kafka_url(url: str) -> str:
     if _scheme_of(url, KAFKA_SCHEMES) == "kafka":
+        if "@" in url:
+            raise ValueError("a user and password have no place in it; set kafka.username and kafka.password")
         for server in url.removeprefix("kafka://").split(","):
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) <= 65_535:
@@ -92,31 +95,92 @@ def _utc(moment: datetime) -> datetime:
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+User = Annotated[str, Field(min_length=1)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Base of the tree's branches: frozen, and no key but the ones named."""
+    """Base of the tree's branches: frozen, no key but the ones named, and no value in a library's error text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+
+def _check_pairs(section: KafkaSettings | RedisSettings) -> None:
+    if section.password is not None and section.password_file is not None:
+        raise ValueError("give password or password_file, not both")
+    if section.key_file and not section.cert_file:
+        raise ValueError("key_file needs cert_file, the certificate it belongs to")
 
 
 class KafkaSettings(Section):
-    """The broker, and how its clients wait for it."""
+    """The broker, how clients show who they are (`infra.kafka_security`), and how they wait for it."""
 
     url: Annotated[str, AfterValidator(_kafka_url)] = Field(default="embedded://", repr=False)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: User | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     session_timeout_ms: Milliseconds = 30_000
     request_timeout_ms: Milliseconds = 40_000
     fetch_wait_ms: Milliseconds = 10
     stall_timeout_ms: Milliseconds = 20_000
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
 
+    @property
+    def uses_tls(self) -> bool:
+        return self.security_protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        _check_pairs(self)
+        given = self.password is not None or self.password_file is not None
+        if self.uses_sasl and not (self.username and given):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs username and password (or password_file)"
+            )
+        if not self.uses_sasl and (self.username or given):
+            raise ValueError("a username or password is used by security_protocol SASL_SSL or SASL_PLAINTEXT only")
+        if not self.uses_tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file are used by security_protocol SSL or SASL_SSL only")
+        if self.security_protocol != "PLAINTEXT" and self.url.startswith("embedded:"):
+            raise ValueError("the embedded broker knows no security_protocol but PLAINTEXT; name another in url")
+        return self
+
 
 class RedisSettings(Section):
-    """The state store; every key in it begins with `prefix`."""
+    """The state store and who we are to it (TLS by `rediss://`); every key in it begins with `prefix`."""
 
     url: Annotated[str, AfterValidator(_redis_url)] = Field(default="embedded://", repr=False)
+    username: User | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     timeout_ms: Milliseconds = 1_000
     prefix: Name = "modiste"
+
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        _check_pairs(self)
+        given = self.password is not None or self.password_file is not None
+        if self.username and not given:
+            raise ValueError("username needs password or password_file")
+        if given and self.url.startswith(("embedded:", "memory:")):
+            raise ValueError("an embedded server asks for no password; name another in url")
+        if given and "@" in self.url:
+            raise ValueError("url holds a user or password already; give them in one of the two places")
+        if (self.ca_file or self.cert_file) and not self.url.startswith("rediss:"):
+            raise ValueError("ca_file and cert_file are used with a rediss:// url only")
+        return self
 
 
 class RegistrySettings(Section):
@@ -194,6 +258,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_nested_delimiter=DELIMITER,
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -241,6 +306,11 @@ def known_keys() -> tuple[str, ...]:
         else:
             keys.append(name)
     return tuple(keys)
+
+
+def secret_keys() -> tuple[str, ...]:
+    """The settings that hold a secret and nothing else, as dotted keys."""
+    return tuple(key for key in known_keys() if key.endswith(".password"))
 
 
 def env_name(key: str) -> str:
@@ -325,6 +395,7 @@ def _problems(error: ValidationError, env: Mapping[str, str], path: Path | None)
         from_env = env.get(env_name(key))
         place = env_name(key) if from_env else f"{key} in {path}" if path else key
         value = from_env or problem["input"]
-        shown = f" = {mask_secrets(repr(value))}" if isinstance(value, str | int | float) else ""
+        telling = isinstance(value, str | int | float) and key not in secret_keys()
+        shown = f" = {mask_secrets(repr(value))}" if telling else ""
         lines.append(f"{place}{shown}: {problem['msg'].removeprefix('Value error, ')}")
     return lines

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import IO, TextIO
 
 from infra.errors import ModisteError
+from infra.settings import CONFIG_VARIABLE, PREFIX
 
 _TICK_S = 0.05
 _READY_EVERY_S = 0.2
@@ -54,7 +55,8 @@ class ProcessSpec:
 
     `ready` is asked until it says True (it must answer within a second or two); None means ready at once.
     `started` runs after each start, once ready (for example: a memory broker needs its topics again).
-    `env` is laid over this process's environment.
+    `env` is laid over this process's environment, of which no setting is passed on: a child knows the passwords that
+    its `env` holds and no others.
     """
 
     name: str
@@ -230,7 +232,7 @@ class Supervisor:
             argv = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv]
         child.process = subprocess.Popen(
             argv,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **child.spec.env},
+            env={**_inherited(), "PYTHONUNBUFFERED": "1", **child.spec.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -323,6 +325,10 @@ class Supervisor:
             self._out.flush()
         except (OSError, ValueError):
             return  # nobody reads any more; the processes matter, not their lines
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == CONFIG_VARIABLE}
 
 
 def _signal_group(pid: int, number: int) -> None:

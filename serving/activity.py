@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from infra.errors import InvalidMessage
-from infra.kafka import bootstrap_servers
+from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 from streams.events import Event, parse_event
 from streams.topics import TRANSACTIONS
@@ -81,11 +81,11 @@ class ActivityRing:
         while True:
             consumer = AIOKafkaConsumer(
                 self._topic,
-                bootstrap_servers=bootstrap_servers(self._settings.url),
                 group_id=None,
                 auto_offset_reset="latest",
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 request_timeout_ms=self._settings.request_timeout_ms,
+                **client_arguments(self._settings),
             )
             try:
                 await consumer.start()

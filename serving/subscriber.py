@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import bootstrap_servers
+from infra.kafka_security import client_arguments, why_away
 from infra.settings import KafkaSettings
 from serving.messages import RecommendationRequest, Recommendations
 from streams.topics import RECOMMENDATIONS, REQUESTS
@@ -17,18 +17,18 @@ async def ask(settings: KafkaSettings, request: RecommendationRequest) -> Recomm
     """Send `request` and return its answer; waits for ever, so call it inside `asyncio.timeout`.
 
     Raises:
-        BrokerUnavailable: the broker is away, or the topics do not exist.
+        ConfigurationError: the broker refuses us. BrokerUnavailable: it is away, or the topics do not exist.
     """
-    servers = bootstrap_servers(settings.url)
+    shared = client_arguments(settings)
     consumer = AIOKafkaConsumer(
         RECOMMENDATIONS,
-        bootstrap_servers=servers,
         group_id=None,
         auto_offset_reset="latest",
         fetch_max_wait_ms=settings.fetch_wait_ms,
         request_timeout_ms=settings.request_timeout_ms,
+        **shared,
     )
-    producer = AIOKafkaProducer(bootstrap_servers=servers, request_timeout_ms=settings.request_timeout_ms)
+    producer = AIOKafkaProducer(request_timeout_ms=settings.request_timeout_ms, **shared)
     try:
         await consumer.start()
         # Find the end of every partition before the request goes out, or the answer may already be behind us.
@@ -41,7 +41,7 @@ async def ask(settings: KafkaSettings, request: RecommendationRequest) -> Recomm
             if answer.request_id == request.request_id:
                 return answer
     except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(f"the broker at {servers} does not serve: {error}") from error
+        raise await why_away(settings, error) from error
     finally:
         await producer.stop()
         await consumer.stop()

@@ -13,10 +13,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 import click
+from pydantic import SecretStr
 
 from infra.apache_kafka import apache_kafka
 from infra.embedded import Server, claim_port, tansu, valkey
@@ -37,6 +39,8 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "api": ("serving", "api"),
     "archiver": ("streams", "archiver"),
 }
+# Sections a process is not told of.
+NEEDLESS: Mapping[str, tuple[str, ...]] = {"archiver": ("redis",)}
 ANSWERING = ("worker", "responder", "api")
 
 # Constant, so that the commands in a second terminal are too; off the well-known ports, so that a broker or
@@ -51,15 +55,24 @@ def modiste_argv(*words: str) -> list[str]:
     return [sys.executable, "-P", "-c", "from infra.cli import main; main()", *words]
 
 
-def settings_env(settings: Settings) -> dict[str, str]:
-    """The whole settings tree as MODISTE_* variables, so that a child sees exactly these settings."""
+def settings_env(settings: Settings, *, without: Sequence[str] = ()) -> dict[str, str]:
+    """The settings tree as MODISTE_* variables, secrets in the clear, so that a child sees exactly these settings.
+
+    without: sections that the child has no use for, and no need to know the passwords of.
+    """
     env: dict[str, str] = {}
-    for section, value in settings.model_dump(mode="json").items():
+    for section, value in settings.model_dump(exclude=set(without)).items():
         leaves: dict[str, Any] = value if isinstance(value, dict) else {"": value}
         for leaf, given in leaves.items():
             if given is not None:
-                env[env_name(f"{section}.{leaf}" if leaf else section)] = str(given)
+                env[env_name(f"{section}.{leaf}" if leaf else section)] = _as_text(given)
     return env
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 class Stack:
@@ -130,10 +143,10 @@ def start_stack(
     api_url, settings = _claim_http(settings) if "api" in processes else (None, settings)
     servers, settings = _servers(settings, kafka=kafka, kafka_port=kafka_port, redis_port=redis_port)
     env = settings_env(settings)
-    child_env = {**env, **(extra_env or {})}
     specs = [server.spec for server in servers]
     for name in processes:
         ready = (lambda url=api_url: _http_answers(f"{url}healthz")) if name == "api" else None
+        child_env = {**settings_env(settings, without=NEEDLESS.get(name, ())), **(extra_env or {})}
         specs.append(ProcessSpec(name, modiste_argv(*PROCESSES[name]), child_env, ready=ready))
     for server in servers:
         print(f"{server.url}  {server.notice}", file=out, flush=True)

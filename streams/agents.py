@@ -27,10 +27,11 @@ from mode import Service
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from infra.clock import Clock
-from infra.errors import BrokerUnavailable, Unavailable
-from infra.kafka import BatchConsumer, backoff_s, bootstrap_servers
+from infra.errors import Unavailable
+from infra.kafka import BatchConsumer, backoff_s
 from infra.kafka_probe import unread
-from infra.settings import Settings
+from infra.kafka_security import bootstrap_servers, client_arguments, why_away
+from infra.settings import KafkaSettings, Settings
 from streams.batches import Batch
 from streams.intake import Intake, Limits
 from streams.processor import RawMessage
@@ -159,6 +160,7 @@ def build_batch_app(
     app = _App(
         f"{name}-{uuid.uuid4().hex[:12]}",
         broker=[f"kafka://{server}" for server in bootstrap_servers(kafka.url).split(",")],
+        broker_credentials=_credentials(kafka),
         store="memory://",
         value_serializer="raw",
         key_serializer="raw",
@@ -173,6 +175,7 @@ def build_batch_app(
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
     )
+    app.kafka = kafka
     channel = BatchChannel(app, maxsize=queue_batches)
 
     async def hand_over(batch: Batch) -> None:
@@ -222,6 +225,20 @@ def build_batch_app(
     return app
 
 
+def _credentials(kafka: KafkaSettings) -> Any:
+    """The arguments of every other client, as Faust takes them; None for plaintext."""
+    given = client_arguments(kafka)
+    context = given.get("ssl_context")
+    if kafka.uses_sasl:
+        return faust.SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            mechanism=given["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
 async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
     """Give the batch to the handler again and again while a server is away."""
     attempt = 0
@@ -254,6 +271,7 @@ class _App(faust.App):
     """A Faust app without the directories it would make for tables; nothing of ours is kept in one."""
 
     logger = _engine
+    kafka: KafkaSettings
 
     async def on_first_start(self) -> None:
         return None
@@ -289,7 +307,7 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
     WARNING on, and all of them with DEBUG.
 
     Raises:
-        BrokerUnavailable: Faust itself gave up on the broker.
+        ConfigurationError, BrokerUnavailable: Faust itself gave up on the broker, and why.
         Exception: what on_start, the handler or Faust itself raised and ended the process with.
     """
     if loglevel.upper() != "DEBUG":
@@ -300,8 +318,7 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
     failure = _Worker(app, loglevel=loglevel, loop=loop, quiet=True).run()
     asyncio.set_event_loop(None)
     if isinstance(failure, KafkaError):
-        servers = ", ".join(str(url) for url in app.conf.broker)
-        raise BrokerUnavailable(f"the broker at {servers} does not serve: {failure}") from failure
+        raise asyncio.run(why_away(cast(_App, app).kafka, failure)) from failure
     if failure is not None:
         raise failure
 

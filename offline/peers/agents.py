@@ -7,7 +7,7 @@ from typing import Any
 
 import faust
 
-from infra.kafka import bootstrap_servers
+from infra.kafka_security import bootstrap_servers
 from infra.settings import Settings
 from offline.peers.work import open_processor
 from streams.processor import Processor, RawMessage

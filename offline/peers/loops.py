@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer
 
-from infra.kafka import bootstrap_servers
+from infra.kafka_security import bootstrap_servers
 from infra.settings import Settings
 from offline.peers.work import Work, open_processor
 from streams.processor import RawMessage

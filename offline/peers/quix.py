@@ -7,7 +7,7 @@ from typing import Any
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
-from infra.kafka import bootstrap_servers
+from infra.kafka_security import bootstrap_servers
 from infra.settings import Settings
 from offline.peers.work import Work
 from streams.processor import RawMessage

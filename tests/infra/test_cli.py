@@ -124,7 +124,8 @@ def test_version_is_the_packages() -> None:
 def test_config_show_masks_secrets_and_names_the_variables() -> None:
     env = {"MODISTE_REDIS__URL": "redis://u:s3cret@h:1/0", "MODISTE_HTTP__PORT": "81"}
     tree = answer(run("config", "show", "--json", env=env))
-    assert tree["redis"] == {"url": "redis://u:***@h:1/0", "timeout_ms": 1000, "prefix": "modiste"}
+    given = {"url": "redis://u:***@h:1/0", "timeout_ms": 1000, "prefix": "modiste"}
+    assert {key: value for key, value in tree["redis"].items() if value is not None} == given
     text = run("config", "show", env=env).stdout
     assert "s3cret" not in text
     port = next(line for line in text.splitlines() if line.startswith("http.port"))

@@ -17,10 +17,10 @@ from infra.kafka import (
     TopicSpec,
     _assignor,
     backoff_s,
-    bootstrap_servers,
     ensure_topics,
     list_topics,
 )
+from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
 
 broker = pytest.mark.broker

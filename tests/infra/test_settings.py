@@ -18,6 +18,26 @@ from infra.settings import Settings, env_name, known_keys, load_settings, mask_s
 EXAMPLE = Path(__file__).parents[2] / "infra" / "modiste.example.toml"
 
 
+# Settings of the wire go together: a whole set, and the value that each takes in it.
+SECURED = {
+    "url": "kafka://h:1",
+    "security_protocol": "SASL_SSL",
+    "username": "u",
+    "password": "p",
+    "cert_file": "c",
+}
+NEEDS = {
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "PLAIN",
+    "username": "anna",
+    "password": "w",
+    "password_file": "p.txt",
+    "ca_file": "ca.pem",
+    "cert_file": "c.pem",
+    "key_file": "c.key",
+}
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No modiste.toml of the checkout takes part."""
@@ -79,6 +99,15 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
     env = {env_name(key): "kafka://h:1" if key == "kafka.url" else value}
     if key.startswith("clock."):
         env |= {env_name(name): given[name] for name in ("clock.origin", "clock.started_at")}
+    section, _, leaf = key.partition(".")
+    if section == "kafka" and leaf in NEEDS:
+        env = {env_name(f"kafka.{name}"): text for name, text in {**SECURED, leaf: NEEDS[leaf]}.items()}
+        env.pop(env_name("kafka.password" if leaf == "password_file" else "kafka.none"), None)
+    if section == "redis" and leaf in NEEDS:
+        env = {env_name("redis.url"): "rediss://h:1", env_name(key): NEEDS[leaf]}
+        env |= {"username": {env_name("redis.password"): "p"}, "key_file": {env_name("redis.cert_file"): "c"}}.get(
+            leaf, {}
+        )
     assert value_of(load_settings(env), key) != value_of(Settings(), key)
 
 
