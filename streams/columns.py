@@ -7,6 +7,7 @@ What no `pack_*` made raises ValueError or OverflowError.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,9 +28,13 @@ FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999  # what
 _FEW = 64
 _HUNDRED = np.float32(100)
 _UNKNOWN = 65_535
-# Whole cents up to here are one float32 each, whether from JSON or from a division of float32.
-MAX_PRICE_IN_CENTS = np.float32(655.34)
+_MAX_CENTS = 65_534
+_NAN = np.float32(np.nan).tobytes()
 MAX_DIGITS = 18
+
+# What most columns are, made once; whoever has a state does not write into it.
+_PURCHASES, _SINGLES = np.zeros(1_024, np.uint8), np.ones(1_024, np.uint16)
+_PURCHASES.flags.writeable = _SINGLES.flags.writeable = False
 
 _json_ints = msgspec.json.Decoder(list[int])
 
@@ -37,6 +42,8 @@ _json_ints = msgspec.json.Decoder(list[int])
 def pack_uints(values: Unsigned, greatest: int) -> bytes:
     """uint64[n], little-endian, each as wide as the greatest needs, one byte at least."""
     width = max(1, (greatest.bit_length() + 7) // 8)
+    if width == 8:
+        return values.tobytes()
     return values.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
 
 
@@ -60,14 +67,13 @@ def pack_times(times: Times) -> tuple[int, int, list[int] | bytes]:
         return 0, 0, []
     if n <= _FEW:
         few = [later - earlier for earlier, later in pairwise(times.tolist())]
-        divisor = math.gcd(*few)
-        code = next(code for code in range(len(UNITS) - 1, -1, -1) if divisor % UNITS[code] == 0)
+        code = _unit(math.gcd(*few))
         unit = UNITS[code]
         return int(times[0]), code, few if code == 0 else [step // unit for step in few]
     steps = times[1:] - times[:-1]
     moves = steps != 0
     some = steps[moves]
-    code = _unit(some)
+    code = _unit(int(np.gcd.reduce(some)) if len(some) else 0)
     if code:
         some //= UNITS[code]
     return (
@@ -77,13 +83,13 @@ def pack_times(times: Times) -> tuple[int, int, list[int] | bytes]:
     )
 
 
-def _unit(steps: Times) -> int:
-    """Number of the coarsest unit that divides them all."""
-    if (steps % UNITS[2]).any():
-        return 0 if (steps % UNITS[1]).any() else 1
-    if (steps % UNITS[3]).any():
+def _unit(step: int) -> int:
+    """Number of the coarsest unit that divides a step."""
+    if step % UNITS[2]:
+        return 0 if step % UNITS[1] else 1
+    if step % UNITS[3]:
         return 2
-    return 3 if (steps % UNITS[4]).any() else 4
+    return 3 if step % UNITS[4] else 4
 
 
 def unpack_times(first: int, code: int, packed: list[int] | bytes, n: int) -> Times:
@@ -93,7 +99,7 @@ def unpack_times(first: int, code: int, packed: list[int] | bytes, n: int) -> Ti
     if n == 0:
         return times
     if isinstance(packed, list):
-        if min(packed, default=0) < 0 or first + sum(packed) * UNITS[code] > LAST_TIME:
+        if first + sum(packed) * UNITS[code] > LAST_TIME or min(packed, default=0) < 0:
             raise ValueError(f"times from {first} end after the year 9999")
         times[1:] = packed
     else:
@@ -123,7 +129,7 @@ def unpack_types(raw: bytes, n: int, known: int) -> Types:
     known: how many types there are.
     """
     if not raw:
-        return np.zeros(n, np.uint8)
+        return _PURCHASES[:n] if n <= len(_PURCHASES) else np.zeros(n, np.uint8)
     if len(raw) != n or max(raw) >= known:
         raise ValueError(f"{len(raw)} types up to {max(raw)} for {n} events; this code knows {known} types")
     return np.frombuffer(raw, np.uint8)
@@ -140,7 +146,7 @@ def pack_quantities(quantities: Quantities) -> bytes:
 
 def unpack_quantities(raw: bytes, n: int) -> Quantities:
     if not raw:
-        return np.ones(n, np.uint16)
+        return _SINGLES[:n] if n <= len(_SINGLES) else np.ones(n, np.uint16)
     if len(raw) == n:
         return np.frombuffer(raw, np.uint8).astype(np.uint16)
     if len(raw) != 2 * n:
@@ -153,18 +159,18 @@ def pack_prices(prices: Prices) -> bytes:
 
     A zero has no sign: who keeps prices lets none be -0.0.
     """
-    known = prices
-    unknown = None
-    if not prices.max(initial=0.0) <= MAX_PRICE_IN_CENTS:  # also where one is nan
+    raw = prices.astype("<f4", copy=False).tobytes()
+    if _NAN not in raw:
+        known, unknown = prices, None
+    else:  # or it only looks so, across two prices
         unknown = np.isnan(prices)
-        known = np.where(unknown, np.float32(0.0), prices)
         if unknown.all():
             return b""
-    raw = prices.astype("<f4", copy=False).tobytes()
-    if unknown is not None and not known.max() <= MAX_PRICE_IN_CENTS:
-        return raw
+        known = np.where(unknown, np.float32(0.0), prices)
     rounded = np.rint(known * _HUNDRED)
-    if (rounded / _HUNDRED).tobytes() != known.tobytes():
+    if (rounded / _HUNDRED).tobytes() != (raw if unknown is None else known.tobytes()):
+        return raw
+    if not rounded.max(initial=0.0) <= _MAX_CENTS:
         return raw
     cents: npt.NDArray[np.uint16] = rounded.astype("<u2")
     if unknown is not None:
@@ -190,37 +196,35 @@ def pack_ids(ids: Sequence[str]) -> tuple[int, bytes] | list[str]:
     """Ids that are numbers as (digits, numbers): digits is 0 where none has leading zeros, else the length of all.
     Others as they are.
 
-    Numbers are parsed and written again by a JSON library, both far faster than a loop; only ids that come back are
-    packed. JSON knows no leading zeros, so a 1 is put before each.
+    A JSON library parses numbers far faster than a loop. It knows no leading zeros, so what it takes, if there are only
+    digits, it will write again the same; where it does not, a 1 is put before each.
     """
     text, digits = ",".join(ids), 0
+    if not text or text.encode().translate(None, b"0123456789,"):
+        return list(ids)
     try:
         numbers = _json_ints.decode(f"[{text}]")
     except msgspec.DecodeError:
         digits = len(ids[0])
-        text = _one_before_each(text)
         try:
-            numbers = _json_ints.decode(f"[{text}]")
+            numbers = _json_ints.decode(f"[1{text.replace(',', ',1')}]")
         except msgspec.DecodeError:
             return list(ids)
-    if not numbers or len(numbers) != len(ids) or _json_text(numbers) != text:
+    greatest = max(numbers)
+    if len(numbers) != len(ids) or greatest >= 2**63:
         return list(ids)
-    least, greatest = min(numbers), max(numbers)
-    if digits == 0 and least >= 0 and greatest < 2**63:
-        return 0, pack_uints(np.array(numbers, np.uint64), greatest)
+    values: Unsigned = np.frombuffer(array("Q", numbers), np.uint64)
+    if digits == 0:
+        return 0, pack_uints(values, greatest)
     # All have this length if what the 1 stands for is the same.
     base = 10**digits
-    if 0 < digits <= MAX_DIGITS and base <= least and greatest < 2 * base:
-        return digits, pack_uints(np.array(numbers, np.uint64) - np.uint64(base), greatest - base)
+    if digits <= MAX_DIGITS and base <= min(numbers) and greatest < 2 * base:
+        return digits, pack_uints(values - np.uint64(base), greatest - base)
     return list(ids)
 
 
 def _json_text(numbers: list[int]) -> str:
     return msgspec.json.encode(numbers).decode()[1:-1]
-
-
-def _one_before_each(text: str) -> str:
-    return "1" + text.replace(",", ",1")
 
 
 def unpack_ids(digits: int, raw: bytes, n: int) -> tuple[str, ...]:

@@ -81,6 +81,7 @@ def test_embeddings_are_equal_to_the_bit_in_any_company(tiny: Tiny, histories: H
     for row, state in enumerate(everyone):
         assert tiny.runtime.encoder.encode([state])[0].tobytes() == together[row].tobytes()
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-3)
+    assert np.array_equal(together.astype(np.float16).astype(np.float32), together)  # so a store halves them
     assert len({row.tobytes() for row in together}) > len(everyone) // 2  # there is something to confuse
 
 
