@@ -1,18 +1,22 @@
 # make demo   install what the demo needs, train on real data, open the page (SMOKE=1: bounded, one JSON line)
 # make test   install what the tests need, lint, run the suite
+# make chaos  kill, restart and take away everything at random for MINUTES=5 (SEED=1), then compare with the log
 #
 # Each makes .venv first; a second run installs nothing. PYTHON=... picks another interpreter (3.11 to 3.13).
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
+MINUTES ?= 5
+SEED ?= 1
 
 # The first interpreter that is new enough and can make a virtual environment (Debian splits ensurepip off).
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 
-.PHONY: help demo test lint format install-demo install-test clean
+.PHONY: help demo test chaos lint format install-demo install-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +27,9 @@ demo: install-demo
 
 test: install-test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: install-test
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(CHAOS_ARGS)
 
 lint: install-test
 	$(BIN)/ruff check .
