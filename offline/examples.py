@@ -51,10 +51,13 @@ class Examples:
         return self.labels[:, self.tasks.index(task)]
 
     def rows(self, chosen: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Examples:
-        """The chosen rows, in their order."""
-        return Examples(
-            self.features[chosen], self.labels[chosen], self.group[chosen], self.cut[chosen], tasks=self.tasks
-        )
+        """The chosen rows, in their order; a view where a mask chooses rows in a row, as whole weeks are."""
+        part: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice = chosen
+        if chosen.dtype == np.bool_:
+            found = np.flatnonzero(chosen)
+            if len(found) and found[-1] - found[0] + 1 == len(found):
+                part = slice(int(found[0]), int(found[-1]) + 1)
+        return Examples(self.features[part], self.labels[part], self.group[part], self.cut[part], tasks=self.tasks)
 
     @classmethod
     def empty(cls, n_features: int, tasks: tuple[str, ...] = TASKS) -> Examples:

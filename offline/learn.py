@@ -37,6 +37,8 @@ from streams.encoder import MICROS_A_DAY
 
 T = TypeVar("T")
 
+FEW = 5  # horizons to learn from that are enough to leave the days in between out
+
 
 @dataclass(frozen=True)
 class LearnConfig:
@@ -107,6 +109,7 @@ class Learner:
                 self._tower(tower, cut, refresh if n or warm else config.tower, n)
                 parts.append(self._week(tower, cut, n, progress))
         examples = Examples.join(parts)
+        parts.clear()  # each week is a few hundred megabytes
         rankers = self._rankers(examples)
         self._tower(tower, shop.cut, refresh, len(cuts))
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
@@ -194,15 +197,16 @@ class Learner:
 def example_cuts(first: int, cut: int, horizon: int, weeks: int) -> list[int]:
     """Past cuts to learn to rank at, ascending, each with a whole horizon before `cut` (all in microseconds).
 
-    A long log is cut every horizon, so that no label is used twice; a short one every day, since a few overlapping
-    windows teach more than one.
+    A long log is cut every horizon, so that no label is used twice, as long as there is one of history; a short one
+    every day, since a few overlapping windows teach more than one.
     """
     day = int(MICROS_A_DAY)
-    stride = min(day, horizon) if is_short(first, cut, horizon, weeks) else horizon
+    short = is_short(first, cut, horizon, weeks)
+    stride, history = (min(day, horizon), 1) if short else (horizon, horizon)
     cuts = [cut - horizon - n * stride for n in range(weeks)]
-    return [c for c in reversed(cuts) if c > first] or [cut - horizon]
+    return [c for c in reversed(cuts) if c >= first + history] or [cut - horizon]
 
 
 def is_short(first: int, cut: int, horizon: int, weeks: int) -> bool:
-    """Whether a log from `first` has no room for so many horizons and one of history before them."""
-    return cut - first < (weeks + 1) * horizon
+    """Whether a log from `first` has no room for so many horizons, or FEW of them, and one of history before them."""
+    return cut - first < (min(weeks, FEW) + 1) * horizon

@@ -33,7 +33,7 @@ class RankingConfig:
     averaging: decay of the weight average that serves, per step.
     """
 
-    weeks: int = 5
+    weeks: int = 9
     customers: int = 2_000
     steps: int = 1_600
     every: int = 400

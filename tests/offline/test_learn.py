@@ -35,6 +35,7 @@ CUT = 100 * DAY
         (3, 7, 3, [93]),
         (3, 1, 2, [98, 99]),
         (100, 7, 1, [93]),
+        (50, 7, 9, [58, 65, 72, 79, 86, 93]),  # no room for nine weeks, but for more than a few
     ],
 )
 def test_example_cuts_by_hand(history_days: int, horizon_days: int, weeks: int, expected: list[int]) -> None:
