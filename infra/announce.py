@@ -11,7 +11,7 @@ import logging
 
 import msgspec
 
-from infra.errors import BrokerUnavailable, ModisteError
+from infra.errors import ModisteError
 from infra.kafka import Producer
 from infra.registry import ChannelPointer
 from infra.settings import Settings
@@ -39,7 +39,7 @@ async def announce(settings: Settings, pointer: ChannelPointer) -> bool:
         async with asyncio.timeout(TIMEOUT_S):
             await _send(settings, said)
     except (ModisteError, TimeoutError) as error:
-        reason = str(error) if isinstance(error, BrokerUnavailable) else f"no answer within {TIMEOUT_S:g} s"
+        reason = str(error) if isinstance(error, ModisteError) else f"no answer within {TIMEOUT_S:g} s"
         log.warning("not announced, processes will see it by themselves: %s", reason)
         return False
     return True

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from infra.clock import Clock
-from infra.errors import BrokerUnavailable, BundleError, Unavailable
+from infra.errors import BrokerUnavailable, BundleError, ModisteError, Unavailable
 from infra.follow import Refusal
 from serving.activity import ActivityRing
 from serving.messages import RecommendationRequest, Recommendations
@@ -75,7 +75,7 @@ class PatientLink:
             try:
                 await self._link.start()
                 self._up = True
-            except Unavailable as error:
+            except ModisteError as error:  # refused credentials too: mended at the broker, they count from then on
                 self._reason = str(error)
                 log.warning("waiting for the broker: %s", error)
                 await asyncio.sleep(RECONNECT_S)

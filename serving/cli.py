@@ -1,4 +1,4 @@
-"""`modiste serving`: answer requests from a topic, serve HTTP and the shop page, ask once."""
+"""`modiste serving`: answer requests from a topic, serve HTTP and the shop page, ask once, describe the topics."""
 
 from __future__ import annotations
 
@@ -93,6 +93,14 @@ def request(customer: str, k: int, strategy: str, timeout_s: float, as_json: boo
     _print(answer, as_json)
     if answer.error is not None:
         sys.exit(1)
+
+
+@serving.command()
+def asyncapi() -> None:
+    """Print the topics, their messages and who sends them as an AsyncAPI 3.0 document (JSON)."""
+    from serving.asyncapi import document
+
+    click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
 
 
 async def _ask(settings: Settings, wanted: RecommendationRequest, timeout_s: float) -> Recommendations:

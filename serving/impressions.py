@@ -10,6 +10,7 @@ import msgspec
 
 from serving.messages import Recommendations
 from streams.events import AwareTime
+from streams.versions import first_major
 
 
 class ShownItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     items: list[ShownItem]
     shown_at: AwareTime
+    schema_version: int = msgspec.field(default_factory=first_major)
 
 
 _encoder = msgspec.json.Encoder()

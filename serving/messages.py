@@ -1,4 +1,7 @@
-"""Requests and answers as they stand on the topics (and, unchanged, in HTTP bodies)."""
+"""Requests and answers as they stand on the topics (and, unchanged, in HTTP bodies).
+
+Both carry `schema_version`, the major of their form (`streams.versions`); it counts for the two together.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import msgspec
 
 from infra.errors import InvalidMessage
 from streams.events import AwareTime, Id
+from streams.versions import check_version, first_major, not_a
 
+SCHEMA_VERSION = 1
 MAX_K = 200
 MAX_REQUEST_BYTES = 262_144
 STRATEGIES = (
@@ -47,6 +52,7 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defa
     deadline_ms: Annotated[int, msgspec.Meta(ge=1)] | None = None
     explain: bool = False
     requested_at: AwareTime | None = None
+    schema_version: int = msgspec.field(default_factory=first_major)
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,9 +91,11 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     latency_ms: float = 0.0
     error: RequestError | None = None
     trace: list[dict[str, str | int | float]] = []
+    schema_version: int = msgspec.field(default_factory=first_major)
 
 
 _decoder = msgspec.json.Decoder(RecommendationRequest)
+_answer_decoder = msgspec.json.Decoder(Recommendations)
 _encoder = msgspec.json.Encoder()
 
 
@@ -95,17 +103,32 @@ def parse_request(raw: bytes) -> RecommendationRequest:
     """Decode and check one request.
 
     Raises:
-        InvalidMessage: not JSON, too large, a field missing or out of range, unknown strategy.
+        InvalidMessage: not JSON, too large, a field missing or out of range, unknown strategy, newer major.
     """
     if len(raw) > MAX_REQUEST_BYTES:
         raise InvalidMessage(f"request of {len(raw)} bytes; at most {MAX_REQUEST_BYTES} are allowed")
     try:
         request = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMessage(f"not a recommendation request: {error}") from error
+        raise not_a("a recommendation request", raw, SCHEMA_VERSION, error) from error
+    check_version(request.schema_version, SCHEMA_VERSION)
     if request.strategy not in STRATEGIES:
         raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
     return request
+
+
+def parse_recommendations(raw: bytes) -> Recommendations:
+    """Decode an answer, as every reader of the topic does.
+
+    Raises:
+        InvalidMessage: not an answer, or one of a newer major.
+    """
+    try:
+        answer = _answer_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_a("an answer", raw, SCHEMA_VERSION, error) from error
+    check_version(answer.schema_version, SCHEMA_VERSION)
+    return answer
 
 
 def encode_recommendations(answer: Recommendations) -> bytes:

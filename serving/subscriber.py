@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from infra.errors import BrokerUnavailable
 from infra.kafka_security import client_arguments, why_away
 from infra.settings import KafkaSettings
-from serving.messages import RecommendationRequest, Recommendations
+from serving.messages import RecommendationRequest, Recommendations, parse_recommendations
 from streams.topics import RECOMMENDATIONS, REQUESTS
 
 
@@ -17,7 +17,8 @@ async def ask(settings: KafkaSettings, request: RecommendationRequest) -> Recomm
     """Send `request` and return its answer; waits for ever, so call it inside `asyncio.timeout`.
 
     Raises:
-        ConfigurationError: the broker refuses us. BrokerUnavailable: it is away, or the topics do not exist.
+        ConfigurationError: the broker refuses us. InvalidMessage: something on the topic is no answer.
+        BrokerUnavailable: it is away, or the topics do not exist.
     """
     shared = client_arguments(settings)
     consumer = AIOKafkaConsumer(
@@ -37,7 +38,7 @@ async def ask(settings: KafkaSettings, request: RecommendationRequest) -> Recomm
         await producer.start()
         await producer.send_and_wait(REQUESTS, msgspec.json.encode(request), key=request.customer_id.encode())
         async for record in consumer:
-            answer = msgspec.json.decode(record.value, type=Recommendations)
+            answer = parse_recommendations(record.value or b"")
             if answer.request_id == request.request_id:
                 return answer
     except (KafkaError, OSError) as error:

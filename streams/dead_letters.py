@@ -10,14 +10,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from infra.errors import InvalidMessage
 from infra.kafka import Producer
 from streams.processor import RawMessage
 from streams.topics import DEAD_LETTERS
+from streams.versions import check_version, first_major, not_a
 
 # Base64 and the frame around it must stay below the megabyte that brokers take by default: a letter that can never be
 # sent would hold up its partition for good.
 MAX_RAW_BYTES = 524_288
+LETTER_VERSION = 1
 MAX_KEY_BYTES = 1_024
 MAX_ERROR_CHARS = 2_000
 
@@ -28,6 +29,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: short and stable, for counting (`rejected`, `state_unreadable`). error: what was wrong, for people. raw:
     base64 of the value, "" for a message without one; of a value beyond MAX_RAW_BYTES its beginning, and `size` is then
     that of the whole. topic, partition, offset: where it stood. requeued: how often it had come back from here.
+    schema_version: major of this letter's form, not of the message in it.
     """
 
     reason: str
@@ -38,6 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     raw: str
     size: int | None = None
     requeued: int = 0
+    schema_version: int = msgspec.field(default_factory=first_major)
 
     @property
     def raw_bytes(self) -> bytes:
@@ -78,12 +81,14 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
     """Inverse of `encode_dead_letter`.
 
     Raises:
-        InvalidMessage: not a dead letter.
+        InvalidMessage: not a dead letter, or one of a newer major.
     """
     try:
-        return _decoder.decode(value)
+        letter = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not a dead letter: {error}") from error
+        raise not_a("a dead letter", value, LETTER_VERSION, error) from error
+    check_version(letter.schema_version, LETTER_VERSION)
+    return letter
 
 
 async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessage, str, str]]) -> int:

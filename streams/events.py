@@ -1,7 +1,7 @@
 """The event on the wire, and the one parser for every entrance (broker, HTTP, file).
 
 An event says that a customer did something with an article at a time. JSON on the wire; unknown fields are ignored so
-that producers may add them, unknown types and newer majors are refused so that nothing is misread.
+that producers may add them, unknown types and newer majors (`streams.versions`) are refused so that nothing is misread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from infra.errors import InvalidMessage
+from streams.versions import check_version, first_major, not_a
 
 SCHEMA_VERSION = 1
 EVENT_TYPES = ("purchase", "view", "cart")
@@ -28,14 +29,16 @@ AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One thing that happened. `price` is in the shop's currency for the whole line, `quantity` in pieces."""
+    """One thing that happened. `price` is in the shop's currency for the whole line, `quantity` in pieces;
+    `schema_version` is the major of this message's form.
+    """
 
     event_id: Id
     type: str
     occurred_at: AwareTime
     customer_id: Id
     article_id: Id
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = msgspec.field(default_factory=first_major)
     price: Annotated[float, msgspec.Meta(ge=0)] | None = None
     quantity: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1
     sales_channel_id: int | None = None
@@ -57,17 +60,13 @@ def parse_event(raw: bytes) -> Event:
     try:
         event = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMessage(f"not an event: {error}") from error
+        raise not_a("an event", raw, SCHEMA_VERSION, error) from error
     return check_event(event)
 
 
 def check_event(event: Event) -> Event:
     """Refuse what the types alone cannot: unknown type, newer version, a time or price out of range."""
-    if event.schema_version != SCHEMA_VERSION:
-        raise InvalidMessage(
-            f"schema_version {event.schema_version}; this code reads version {SCHEMA_VERSION}",
-            column="schema_version",
-        )
+    check_version(event.schema_version, SCHEMA_VERSION)
     if event.type not in TYPE_CODES:
         raise InvalidMessage(f"type {event.type!r}; allowed: {', '.join(EVENT_TYPES)}", column="type")
     if event.price is not None and not event.price <= MAX_PRICE:

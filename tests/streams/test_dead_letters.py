@@ -29,6 +29,7 @@ def test_value_is_plain_json() -> None:
         "partition": 0,
         "offset": 1,
         "raw": "AA==",
+        "schema_version": 1,
     }
 
 

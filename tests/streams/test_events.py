@@ -22,7 +22,7 @@ def test_a_price_is_read() -> None:
         # beyond float32 it would stand as infinite in the state, and turn every feature of the customer into nan
         ('"price":1e39', "price 1e.39; at most 1000000000000"),
         ('"price":-1', ">= 0"),
-        ('"schema_version":2', "reads version 1"),
+        ('"schema_version":2', "is newer than version 1, which this code reads"),
         # skipped fields are parsed by recursion
         ('"x":' + "[" * (MAX_EVENT_BYTES - 200), "not an event"),
         ('"x":"' + "a" * MAX_EVENT_BYTES + '"', f"at most {MAX_EVENT_BYTES}"),

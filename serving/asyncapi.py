@@ -1,0 +1,298 @@
+"""The topics as an AsyncAPI 3.0 document, made from the types that encode and decode their messages.
+
+`modiste serving asyncapi` prints it. It lives here because the messages of requests and answers do; every topic of
+`streams.topics` stands in it, and every process with what it receives and sends.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from infra.announce import Announcement
+from infra.kafka import TopicSpec
+from infra.settings import KafkaSettings, ResponderSettings, WorkerSettings
+from serving.impressions import Impression, ShownItem
+from serving.messages import Item, RecommendationRequest, Recommendations
+from streams.dead_letters import DeadLetter
+from streams.events import EVENT_TYPES, SCHEMA_VERSION, Event
+from streams.letter_desk import Settled
+from streams.topics import (
+    ARTICLES,
+    BUNDLES,
+    DEAD_LETTERS,
+    IMPRESSIONS,
+    RECOMMENDATIONS,
+    REQUESTS,
+    TRANSACTIONS,
+    topic_specs,
+)
+
+BINDING = "0.5.0"
+_NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A topic: what its key is, what stands on it, and an example of each of its messages."""
+
+    topic: str
+    key: str
+    text: str
+    examples: tuple[msgspec.Struct, ...]
+
+
+CHANNELS = (
+    Channel(
+        TRANSACTIONS,
+        "customer_id",
+        f"What customers did: {', '.join(EVENT_TYPES)}. Delivered again it changes nothing, for event_id is unique.",
+        (
+            Event(
+                event_id="order-1001-1",
+                type="purchase",
+                occurred_at=_NOON,
+                customer_id="anna",
+                article_id="0108775015",
+                price=24.99,
+                quantity=2,
+                sales_channel_id=1,
+                request_id="r-77",
+            ),
+        ),
+    ),
+    Channel(
+        ARTICLES, "article_id", "Stock, price and attributes of one article; the last message of an article counts.", ()
+    ),
+    Channel(
+        REQUESTS,
+        "customer_id",
+        "Ask for recommendations; each request is answered once on `recommendations`, or refused there.",
+        (RecommendationRequest(request_id="r-77", customer_id="anna", k=2, deadline_ms=500, requested_at=_NOON),),
+    ),
+    Channel(
+        RECOMMENDATIONS,
+        "customer_id",
+        "Answers; request_id says to which request. One with `error` holds no items.",
+        (
+            Recommendations(
+                request_id="r-77",
+                customer_id="anna",
+                items=[
+                    Item(article_id="0108775015", rank=1, score=0.91, source="repurchase+popular"),
+                    Item(article_id="0111565001", rank=2, score=0.42, source="covisitation"),
+                ],
+                bundle_id="20261105T031200Z-8f3c1a9",
+                as_of=_NOON,
+                latency_ms=12.5,
+            ),
+        ),
+    ),
+    Channel(
+        IMPRESSIONS,
+        "customer_id",
+        "What was shown, and at which place.",
+        (
+            Impression(
+                request_id="r-77",
+                customer_id="anna",
+                bundle_id="20261105T031200Z-8f3c1a9",
+                strategy="full",
+                variant="default",
+                items=[ShownItem(article_id="0108775015", position=1, score=0.91, source="repurchase+popular")],
+                shown_at=_NOON,
+            ),
+        ),
+    ),
+    Channel(
+        BUNDLES,
+        "channel",
+        "A channel has moved: look at the registry. Every process reads all of it.",
+        (Announcement(channel="production", bundle_id="20261105T031200Z-8f3c1a9", uri="s3://models/modiste"),),
+    ),
+    Channel(
+        DEAD_LETTERS,
+        "the refused message's own",
+        "Messages that nobody could use, and which of them were sent again.",
+        (
+            DeadLetter(
+                reason="rejected",
+                error="type 'return'; allowed: purchase, view, cart",
+                topic=TRANSACTIONS,
+                partition=3,
+                offset=41,
+                raw="e30=",
+            ),
+            Settled(settled_partition=0, settled_offset=7),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process receives and sends. `group`: of its hot topics, as a setting and its default."""
+
+    name: str
+    text: str
+    receives: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
+    group: tuple[str, str] | None = None
+
+
+PROCESSES = (
+    Process(
+        "shop",
+        "Any client: tells what happened, asks, reads answers.",
+        (RECOMMENDATIONS,),
+        (TRANSACTIONS, ARTICLES, REQUESTS),
+    ),
+    Process(
+        "worker",
+        "modiste streams worker: folds events into customer states.",
+        (TRANSACTIONS, BUNDLES),
+        (DEAD_LETTERS,),
+        ("worker.group", WorkerSettings().group),
+    ),
+    Process(
+        "responder",
+        "modiste serving responder: answers requests.",
+        (REQUESTS, BUNDLES),
+        (RECOMMENDATIONS, IMPRESSIONS, DEAD_LETTERS),
+        ("responder.group", ResponderSettings().group),
+    ),
+    Process("api", "modiste serving api: HTTP gateway and shop page.", (TRANSACTIONS,), (TRANSACTIONS, IMPRESSIONS)),
+    Process("archiver", "modiste streams archiver: writes topics to the archive.", (TRANSACTIONS, ARTICLES)),
+    Process("registry", "modiste bundles activate, rollback and offline run: move a channel.", (), (BUNDLES,)),
+    Process(
+        "letter-desk",
+        "modiste streams dead-letters: shows letters; requeue sends their messages to the topic they came from.",
+        (DEAD_LETTERS,),
+        (DEAD_LETTERS, TRANSACTIONS, REQUESTS),
+    ),
+)
+
+
+def document() -> dict[str, Any]:
+    """The AsyncAPI document, JSON-ready; partitions are those of the default settings."""
+    specs = {spec.name: spec for spec in topic_specs(KafkaSettings())}
+    types = list(dict.fromkeys(type(example) for channel in CHANNELS for example in channel.examples))
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Modiste",
+            "version": f"{SCHEMA_VERSION}.0.0",
+            "description": (
+                "Events in, recommendations out. Messages are JSON in UTF-8; times are ISO 8601 with a time zone. "
+                "Optional fields may be added within a major of `schema_version`, so ignore fields you do not know; "
+                "a message without it is of major 1."
+            ),
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(),
+        "channels": {channel.topic: _channel(channel, specs[channel.topic]) for channel in CHANNELS},
+        "operations": dict(operation for process in PROCESSES for operation in _operations(process)),
+        "components": {
+            "messages": {
+                type(example).__name__: _message(channel, example)
+                for channel in CHANNELS
+                for example in channel.examples
+            },
+            "schemas": {name: _tidy(schema) for name, schema in sorted(schemas.items())},
+            "securitySchemes": {
+                name: {"type": name, "description": f"kafka.sasl_mechanism = {mechanism!r}"}
+                for name, mechanism in _MECHANISMS.items()
+            },
+        },
+    }
+
+
+_MECHANISMS = {"scramSha512": "SCRAM-SHA-512", "scramSha256": "SCRAM-SHA-256", "plain": "PLAIN"}
+
+
+def _servers() -> dict[str, Any]:
+    host = {
+        "host": "{bootstrap}",
+        "variables": {"bootstrap": {"description": "kafka.url without its scheme", "default": "127.0.0.1:9092"}},
+    }
+    return {
+        "plaintext": {**host, "protocol": "kafka", "description": "kafka.security_protocol = PLAINTEXT"},
+        "secured": {
+            **host,
+            "protocol": "kafka-secure",
+            "description": "kafka.security_protocol = SASL_SSL",
+            "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _MECHANISMS],
+        },
+    }
+
+
+def _channel(channel: Channel, spec: TopicSpec) -> dict[str, Any]:
+    configuration: dict[str, Any] = {"cleanup.policy": ["compact" if spec.compacted else "delete"]}
+    kept = "the last message of a key, for ever"
+    if spec.retention_ms is not None:
+        configuration["retention.ms"] = spec.retention_ms
+        days = spec.retention_ms // _DAY_MS
+        kept = f"{days} day{'s' if days > 1 else ''}"
+    return {
+        "address": channel.topic,
+        "description": f"{channel.text} Key: {channel.key}. Kept: {kept}.",
+        "messages": {
+            type(example).__name__: {"$ref": f"#/components/messages/{type(example).__name__}"}
+            for example in channel.examples
+        },
+        "bindings": {
+            "kafka": {
+                "topic": channel.topic,
+                "partitions": spec.partitions,
+                "topicConfiguration": configuration,
+                "bindingVersion": BINDING,
+            }
+        },
+    }
+
+
+def _operations(process: Process) -> Sequence[tuple[str, dict[str, Any]]]:
+    found = []
+    for action, topics in (("receive", process.receives), ("send", process.sends)):
+        for topic in topics:
+            operation: dict[str, Any] = {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{topic}"},
+                "summary": process.text,
+                "tags": [{"name": process.name}],
+            }
+            if process.group is not None and action == "receive" and topic != BUNDLES:
+                setting, default = process.group
+                group = {"type": "string", "default": default, "description": f"setting {setting}"}
+                operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": BINDING}}
+            found.append((f"{process.name}-{action}s-{topic}", operation))
+    return found
+
+
+def _message(channel: Channel, example: msgspec.Struct) -> dict[str, Any]:
+    name = type(example).__name__
+    key = {"type": "string", "description": channel.key}
+    return {
+        "name": name,
+        "title": name,
+        "summary": inspect.cleandoc(type(example).__doc__ or "").partition("\n\n")[0].replace("\n", " "),
+        "contentType": "application/json",
+        "payload": {"$ref": f"#/components/schemas/{name}"},
+        "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}},
+        # Through JSON, so that it stands there as on the wire.
+        "examples": [{"name": name, "payload": msgspec.json.decode(msgspec.json.encode(example))}],
+    }
+
+
+def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
+    """A docstring's indentation is no part of its text."""
+    if "description" not in schema:
+        return schema
+    return {**schema, "description": inspect.cleandoc(schema["description"])}
