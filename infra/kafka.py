@@ -198,7 +198,7 @@ class Producer:
         with broker_errors(self._settings):
             await self._connected().send_and_wait(topic, value, key=key, headers=list(headers))
 
-    async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
+    async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes | None]]) -> int:
         """Send (topic, key, value) triples in order and wait until the broker has all; returns how many.
 
         Raises:
@@ -351,6 +351,14 @@ class BatchConsumer:
                 for tp in self.assignment:
                     found[tp] = await self._consumer.position(tp)
         return found
+
+    async def at_end(self) -> bool:
+        """Whether all that was on the partitions at the last fetch of each has been returned; False before that."""
+        positions = await self.positions()
+        if not positions or len(positions) < len(self.assignment):
+            return False
+        ends = {tp: self._consumer.highwater(tp) for tp in positions}
+        return all(end is not None and positions[tp] >= end for tp, end in ends.items())
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read `partition` from `offset` on; what was fetched ahead is dropped."""

@@ -28,7 +28,9 @@ from offline.train_collaborative import CollaborativeConfig
 from offline.train_ranking import train_mmoe
 from offline.train_retrieval import item_inputs, item_vectors, new_two_tower
 from offline.trained_encoder import TrainedEncoder
+from serving.content_space import ContentSpace, Projection, space_name
 from serving.items import ItemTable
+from serving.word_vectors import DIM, NAME, REVISION
 from streams.events import to_micros
 from streams.histories import Histories, build_histories
 
@@ -109,7 +111,15 @@ def bench_shop(size: BenchSize, seed: int) -> Shop:
     bands = ("16-25", "26-35", "36-45", "46-55", "56+")
     segments = {c: bands[row % len(bands)] for row, c in enumerate(histories.customers)}
     content = content.astype(np.float16).astype(np.float32)
-    return Shop(cut, histories, articles, items, ItemTable.from_table(items), segments, content)
+    return Shop(cut, histories, articles, items, ItemTable.from_table(items), segments, content, _space(rng))
+
+
+def _space(rng: np.random.Generator) -> ContentSpace:
+    """The vectors above are random, so the map of a new article's words to one of them is too."""
+    axes, _ = np.linalg.qr(rng.standard_normal((DIM, CONTENT_DIM)))
+    nothing = np.empty(0, np.float32)
+    projection = Projection(np.zeros(DIM, np.float32), axes.astype(np.float32))
+    return ContentSpace(space_name(NAME, REVISION), 1.0, nothing, projection)
 
 
 def write_bench_bundle(directory: Path, shop: Shop, size: BenchSize, seed: int) -> Bundle:

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from offline.build_statistics import build_items, prices_at
 from offline.content.images import ImageStore
-from offline.content.vectors import ContentConfig, content_vectors
+from offline.content.vectors import ContentConfig, content_and_space
 from offline.event_log import EventLog
 from offline.histories import load_histories
 from offline.window import Window
+from serving.content_space import ContentSpace
 from serving.items import ItemTable
 from streams.events import to_micros
 from streams.histories import Histories
@@ -25,7 +26,7 @@ from streams.histories import Histories
 class Shop:
     """cut: microseconds · histories: events strictly before it · articles: what was known of them strictly before it,
     in the order of `items` · segments: customer_id -> age band, where known · content: float32[n, c] unit rows, zero
-    where unknown."""
+    where unknown · space: how an article that comes later gets such a row."""
 
     cut: int
     histories: Histories
@@ -34,6 +35,7 @@ class Shop:
     items: ItemTable
     segments: dict[str, str]
     content: npt.NDArray[np.float32]
+    space: ContentSpace
 
     def known_at(self, cut: int) -> npt.NDArray[np.int64]:
         """Rows of the articles known strictly before an earlier cut. Where the log alone tells of an article, one first
@@ -60,5 +62,6 @@ def load_shop(log: EventLog, window: Window, content: ContentConfig, images: Ima
     pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
     segments = {customer: band for customer, band in pairs if band}
     # To the half precision in which the bundle keeps them: towers and ranker learn from the numbers that serve.
-    vectors = content_vectors(articles, images, content, cache).astype(np.float16).astype(np.float32)
-    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, vectors)
+    vectors, space = content_and_space(articles, images, content, cache)
+    halved = vectors.astype(np.float16).astype(np.float32)
+    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, halved, space)

@@ -31,6 +31,7 @@ def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[st
     np.save(directory / "item_vectors.npy", catalog.vectors)
     # Half precision: these are read, not trained on, and the index holds no more.
     np.save(directory / "content_vectors.npy", catalog.content.astype(np.float16))
+    shop.space.save(directory / "content_space.npz")
     catalog.index.save(directory / "index.faiss")
     catalog.statistics.save(directory / "statistics.npz")
     catalog.neighbours.save(directory / "covisitation.npz")

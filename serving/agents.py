@@ -9,10 +9,9 @@ import faust
 from infra.clock import Clock
 from infra.errors import ModisteError
 from infra.kafka import Producer, ensure_topics
-from infra.registry import Registry
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
-from serving.reload import RuntimeHolder, loader
+from serving.live import LiveRuntime
 from serving.responder import Responder
 from streams.agents import build_batch_app
 from streams.processor import RawMessage
@@ -32,8 +31,7 @@ class RespondingProcess:
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or make_clock(settings.clock)
-        registry = Registry(settings.registry.url)
-        self._holder = RuntimeHolder(registry, settings.registry.channel, loader(self._clock))
+        self._holder = LiveRuntime(settings, self._clock)
         self._producer = Producer(settings.kafka)
         self._store: StateStore | None = None
         self._responder: Responder | None = None

@@ -12,7 +12,6 @@ from typing import TypedDict
 from fastapi import FastAPI, Request, Response
 
 from infra.kafka import Producer
-from infra.registry import Registry
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
 from serving.activity import ActivityRing
@@ -20,7 +19,7 @@ from serving.api_gateway import Gateway, PatientLink
 from serving.api_page import install_page
 from serving.api_problems import Envelope, install_problems
 from serving.api_routes import router
-from serving.reload import RuntimeHolder, loader
+from serving.live import LiveRuntime
 from serving.responder import Responder
 from streams.redis_store import open_store
 
@@ -46,7 +45,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         ConfigurationError: a URL that names no server.
     """
     clock = make_clock(settings.clock)
-    holder = RuntimeHolder(Registry(settings.registry.url), settings.registry.channel, loader(clock))
+    holder = LiveRuntime(settings, clock)
     store = await open_store(settings.redis)
     link = PatientLink(Producer(settings.kafka))
     responder = Responder(

@@ -37,7 +37,7 @@ Described = dict[str, str | float | None]
 
 
 class Holder(Protocol):
-    """`serving.reload.RuntimeHolder`, as far as the gateway uses it."""
+    """`serving.live.LiveRuntime`, as far as the gateway uses it."""
 
     @property
     def current(self) -> Loaded: ...
@@ -147,7 +147,7 @@ class Gateway:
         article.
         """
         try:
-            return self.holder.current.runtime.items.describe(article_id)
+            return self.holder.current.describe(article_id)
         except BundleError:
             return dict.fromkeys(("title", "category", "department", "price")) | {"article_id": article_id}
 

@@ -1,4 +1,4 @@
-"""Which candidates may be shown: what the request excludes and the limits it sets."""
+"""Which candidates may be shown: what can be had, what the request excludes and the limits it sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from infra.errors import InvalidMessage
 from serving.history import History
 from serving.items import ATTRIBUTES, ItemTable
 from serving.messages import RecommendationRequest
+from serving.shelf import Shelf
 
 
 def check_filters(request: RecommendationRequest) -> None:
@@ -29,10 +30,20 @@ def check_filters(request: RecommendationRequest) -> None:
 
 
 def allowed(
-    request: RecommendationRequest, items: ItemTable, history: History, rows: npt.NDArray[np.int64]
+    request: RecommendationRequest,
+    items: ItemTable,
+    history: History,
+    rows: npt.NDArray[np.int64],
+    shelf: Shelf | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """bool[C]: True where a candidate passes every filter. A price limit drops articles of unknown price."""
-    keep = np.ones(len(rows), np.bool_)
+    """bool[C]: True where a candidate can be had and passes every filter. A price limit drops articles of unknown
+    price.
+
+    Args:
+        shelf: what can be had now, and for how much; None: everything, at the bundle's prices.
+    """
+    keep = np.ones(len(rows), np.bool_) if shelf is None else shelf.available[rows]
+    prices = items.prices if shelf is None else shelf.prices
     if request.exclude:
         excluded = [items.index[a] for a in request.exclude if a in items.index]
         keep &= ~np.isin(rows, excluded)
@@ -43,7 +54,7 @@ def allowed(
         wanted = [code for code, label in enumerate(items.labels[name]) if label in values]
         keep &= np.isin(items.codes[name][rows], wanted)
     if filters.min_price is not None:
-        keep &= items.prices[rows] >= filters.min_price
+        keep &= prices[rows] >= filters.min_price
     if filters.max_price is not None:
-        keep &= items.prices[rows] <= filters.max_price
+        keep &= prices[rows] <= filters.max_price
     return keep

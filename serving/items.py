@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.errors import BundleError
+from streams.catalog import Article
 
 ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")
 COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
@@ -18,9 +20,9 @@ COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
 class ItemTable:
     """Row number = item_idx.
 
-    index: article_id -> item_idx · codes: attribute -> int32[n], -1 where missing · labels: attribute -> names by
-    code · prices: float32[n], nan where unknown · products: int64[n], equal for variants of one product, -1 where the
-    shop has no product codes.
+    index: article_id -> item_idx, the newest where an article has several · codes: attribute -> int32[n], -1 where
+    missing · labels: attribute -> names by code · prices: float32[n], nan where unknown · products: int64[n], equal for
+    variants of one product, -1 where the shop has no product codes · product_codes: what they are, by number.
     """
 
     article_ids: list[str]
@@ -30,6 +32,7 @@ class ItemTable:
     labels: dict[str, list[str]]
     prices: npt.NDArray[np.float32]
     products: npt.NDArray[np.int64]
+    product_codes: list[str]
 
     def __len__(self) -> int:
         return len(self.article_ids)
@@ -53,8 +56,8 @@ class ItemTable:
             codes[name], labels[name] = _encode(table[name])
         prices = np.asarray(table["price"].cast(pa.float32()).to_numpy(), np.float32)
         titles = [title or "" for title in table["title"].to_pylist()]
-        products = _encode(table["product_code"])[0].astype(np.int64)
-        return cls(article_ids, index, titles, codes, labels, prices, products)
+        products, product_codes = _encode(table["product_code"])
+        return cls(article_ids, index, titles, codes, labels, prices, products.astype(np.int64), product_codes)
 
     def rows(self, chosen: npt.NDArray[np.int64]) -> ItemTable:
         """The chosen articles alone, in that order; codes and labels stay what they are."""
@@ -67,6 +70,25 @@ class ItemTable:
             self.labels,
             self.prices[chosen],
             self.products[chosen],
+            self.product_codes,
+        )
+
+    def extended(self, articles: Sequence[Article]) -> ItemTable:
+        """The same with a row more for each of `articles`; this one stays what it is. An article that has a row already
+        is found by its new one from then on."""
+        rows = range(len(self), len(self) + len(articles))
+        named = {name: _extended(self.labels[name], [getattr(a, name) for a in articles]) for name in ATTRIBUTES}
+        products, product_codes = _extended(self.product_codes, [article.product_code for article in articles])
+        prices = [np.nan if article.price is None else article.price for article in articles]
+        return ItemTable(
+            self.article_ids + [article.article_id for article in articles],
+            self.index | {article.article_id: row for article, row in zip(articles, rows, strict=True)},
+            self.titles + [article.title or "" for article in articles],
+            {name: np.concatenate([self.codes[name], codes]) for name, (codes, _) in named.items()},
+            {name: labels for name, (_, labels) in named.items()},
+            np.concatenate([self.prices, np.array(prices, np.float32)]),
+            np.concatenate([self.products, products.astype(np.int64)]),
+            product_codes,
         )
 
     def label(self, attribute: str, item_idx: int) -> str | None:
@@ -92,6 +114,13 @@ class ItemTable:
             "department": self.label("department", item),
             "price": None if np.isnan(price) else round(price, 2),
         }
+
+
+def _extended(labels: list[str], values: Sequence[str | None]) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Codes of the values, -1 for None, and the labels with those that are new at the end."""
+    known = {label: code for code, label in enumerate(labels)}
+    codes = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
+    return np.array(codes, np.int32), list(known)
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:

@@ -55,13 +55,16 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defa
     schema_version: int = msgspec.field(default_factory=first_major)
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+'."""
+class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+'.
+    price: at the moment of the answer; None where it is unknown.
+    """
 
     article_id: str
     rank: int
     score: float
     source: str
+    price: float | None = None
 
 
 class RequestError(msgspec.Struct, frozen=True, kw_only=True):

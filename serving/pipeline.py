@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from infra.clock import Clock
 from infra.errors import InvalidMessage
@@ -19,6 +20,7 @@ from serving.reranking import order
 from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, Ints, merge
 from serving.retrieval.query import Query
 from serving.runtime import Catalog, Runtime
+from serving.shelf import Shelf
 from streams.events import from_micros, to_micros
 from streams.state import CustomerState, state_before
 from streams.store import StoredCustomer
@@ -51,11 +53,16 @@ class Pipeline:
     Args:
         without: names of sources that `full` does without, to measure what they are worth; their features say
             "not found".
+        shelf: over the rows of the runtime's items, what can be had now and for how much; None: everything, at the
+            bundle's prices.
     """
 
-    def __init__(self, runtime: Runtime, clock: Clock, *, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, runtime: Runtime, clock: Clock, *, without: Collection[str] = (), shelf: Shelf | None = None
+    ) -> None:
         self.runtime = runtime
         self._without = frozenset(without)
+        self._shelf = shelf or Shelf.of(runtime.items)
         self._catalog = runtime.catalog
         self._clock = clock
 
@@ -139,6 +146,7 @@ class Pipeline:
                 rank=rank,
                 score=float(scores[place]),
                 source=candidates.found_by(int(place)),
+                price=self._shelf.price(int(candidates.item_idx[place])),
             )
             for rank, place in enumerate(best.tolist(), start=1)
         ]
@@ -157,7 +165,7 @@ class Pipeline:
         )
 
     def _filtered(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
-        keep = allowed(prepared.request, self._catalog.items, prepared.query.history, found.item_idx)
+        keep = self._keep(prepared, found.item_idx)
         trace.append({"stage": "retrieval", "candidates": len(found)})
         trace.append({"stage": "filters", "kept": int(keep.sum()), "dropped": int((~keep).sum())})
         return found.keep(keep)
@@ -193,13 +201,22 @@ class Pipeline:
         rows = rows[:missing]
         ids = self._catalog.items.article_ids
         return [
-            Item(article_id=ids[row], rank=len(chosen) + n, score=floor - n * 1e-6, source="popular")
+            Item(
+                article_id=ids[row],
+                rank=len(chosen) + n,
+                score=floor - n * 1e-6,
+                source="popular",
+                price=self._shelf.price(row),
+            )
             for n, row in enumerate(rows.tolist(), start=1)
         ]
 
     def _allowed(self, prepared: Prepared, rows: Ints, taken: Ints) -> Ints:
         rows = rows[~np.isin(rows, taken)]
-        return rows[allowed(prepared.request, self._catalog.items, prepared.query.history, rows)]
+        return rows[self._keep(prepared, rows)]
+
+    def _keep(self, prepared: Prepared, rows: Ints) -> npt.NDArray[np.bool_]:
+        return allowed(prepared.request, self._catalog.items, prepared.query.history, rows, self._shelf)
 
 
 def retrieve(catalog: Catalog, queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:

@@ -1,16 +1,12 @@
-"""What the process that answers holds of a bundle, and how it is made ready; `infra.follow` swaps it."""
+"""What the process that answers holds of a bundle; `serving.live` makes it and swaps it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from infra.bundle import Bundle
-from infra.clock import Clock
-from infra.follow import BundleFollower
-from serving.golden import open_runtime
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime
+from serving.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +16,14 @@ class Loaded:
     bundle_id: str
     runtime: Runtime
     pipeline: Pipeline
+    shelf: Shelf | None = None
 
-
-def loader(clock: Clock) -> Callable[[Bundle], Loaded]:
-    """How a verified bundle becomes something that answers: loaded, its golden cases answered as recorded, which also
-    is its first inference.
-
-    Raises (from the returned function):
-        BundleError: a file is missing, corrupt, or made for other code.
-    """
-
-    def load(bundle: Bundle) -> Loaded:
-        runtime = open_runtime(bundle)
-        return Loaded(bundle.bundle_id, runtime, Pipeline(runtime, clock))
-
-    return load
-
-
-RuntimeHolder = BundleFollower[Loaded]
-"""Holds the `Loaded` of the bundle that the channel points at."""
+    def describe(self, article_id: str) -> dict[str, str | float | None]:
+        """What a page shows of an article, at its price of now; an unknown one has only its id."""
+        items = self.runtime.items
+        described = items.describe(article_id)
+        row = items.index.get(article_id)
+        if row is None or self.shelf is None:
+            return described
+        price = self.shelf.price(row)
+        return described | {"price": None if price is None else round(price, 2)}

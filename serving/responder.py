@@ -36,7 +36,7 @@ MAX_ID_CHARS = 128  # as the type of ids says
 
 
 class Source(Protocol):
-    """Gives the bundle in use (`RuntimeHolder` in production)."""
+    """Gives the bundle in use (`serving.live.LiveRuntime` in production)."""
 
     @property
     def current(self) -> Loaded: ...

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from infra.bundle import Bundle, Manifest
 from infra.errors import BundleError
+from serving.content_space import ContentSpace
 from serving.features import SOURCES, FeatureBuilder, feature_hash
 from serving.history import history_of
 from serving.index import VectorIndex
@@ -42,6 +43,7 @@ FILES = (
     "covisitation.npz",
     "collaborative.npz",
     "content_vectors.npy",
+    "content_space.npz",
     "statistics.npz",
     "segments.parquet",
     "golden.jsonl",
@@ -118,11 +120,15 @@ class Catalog:
     @cached_property
     def scoring(self) -> tuple[ScoringSource, ...]:
         """Those of the sources that can score any article."""
-        return (
-            Collaborative(self.factors),
-            TwoTower(self.index, self.vectors),
-            Content(self.content, self.statistics.debut),
-        )
+        return self.collaborative, TwoTower(self.index, self.vectors), self.likeness
+
+    @cached_property
+    def collaborative(self) -> Collaborative:
+        return Collaborative(self.factors)
+
+    @cached_property
+    def likeness(self) -> Content:
+        return Content(self.content, self.statistics.debut)
 
     def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
         """A customer strictly before `as_of` (microseconds)."""
@@ -136,11 +142,12 @@ class Catalog:
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """A bundle, ready to answer."""
+    """A bundle, ready to answer. content_space: where articles get their content that the bundle does not know."""
 
     manifest: Manifest
     catalog: Catalog
     ranker: Ranker
+    content_space: ContentSpace | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -199,7 +206,8 @@ def load_runtime(bundle: Bundle) -> Runtime:
         segments=dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True)),
         retrieval=_retrieval_config(bundle),
     )
-    return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))))
+    space = ContentSpace.load(bundle.file("content_space.npz"), content.shape[1])
+    return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))), space)
 
 
 def _retrieval_config(bundle: Bundle) -> RetrievalConfig:

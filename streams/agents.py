@@ -35,7 +35,7 @@ from infra.settings import KafkaSettings, Settings
 from streams.batches import Batch
 from streams.intake import Intake, Limits
 from streams.processor import RawMessage
-from streams.topics import BUNDLES, TRANSACTIONS
+from streams.topics import ARTICLES, BUNDLES, TRANSACTIONS
 from streams.worker import FoldWorker
 
 logger = logging.getLogger(__name__)
@@ -324,7 +324,8 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
 
 
 def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
-    """The folding worker as a Faust app: `transactions` into the store, offsets after Redis and dead letters.
+    """The folding worker as a Faust app: `transactions` into the store, `articles` looked through; offsets after Redis
+    and dead letters.
 
     Raises:
         ConfigurationError: the settings name no broker.
@@ -333,7 +334,7 @@ def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
     return build_batch_app(
         name="worker",
         settings=settings,
-        topics=[TRANSACTIONS],
+        topics=[TRANSACTIONS, ARTICLES],
         group=settings.worker.group,
         batch_size=settings.worker.batch_size,
         queue_batches=settings.worker.queue_batches,

@@ -16,6 +16,7 @@ from infra.errors import DataError, InvalidMessage
 from infra.kafka import Producer, ensure_topics, list_topics
 from infra.settings import load_settings
 from infra.telemetry import configure_logging
+from streams.articles_cli import articles
 from streams.events import EVENT_TYPES, Event, from_micros, parse_event
 from streams.letters_cli import dead_letters
 from streams.topics import TRANSACTIONS, topic_specs
@@ -110,6 +111,7 @@ def list_all(as_json: bool) -> None:
         click.echo(f"{name:26} missing; create it with: modiste streams topics ensure")
 
 
+streams.add_command(articles)
 streams.add_command(dead_letters)
 
 

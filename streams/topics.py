@@ -3,7 +3,8 @@
 | topic | key | message |
 |---|---|---|
 | transactions | customer_id | `streams.events.Event` |
-| articles | article_id | stock, price and attributes of one article; the last one counts |
+| articles | article_id | `streams.catalog.Article`: stock, price and attributes; the last one counts |
+| article-vectors | encoder/article_id | `streams.catalog.ArticleVector` of an article newer than the bundle |
 | recommendation-requests | customer_id | `serving.messages.RecommendationRequest` |
 | recommendations | customer_id | `serving.messages.Recommendations` |
 | impressions | customer_id | what was shown |
@@ -21,6 +22,7 @@ from infra.settings import KafkaSettings
 
 TRANSACTIONS = "transactions"
 ARTICLES = "articles"
+ARTICLE_VECTORS = "article-vectors"
 REQUESTS = "recommendation-requests"
 RECOMMENDATIONS = "recommendations"
 IMPRESSIONS = "impressions"
@@ -36,6 +38,7 @@ def topic_specs(settings: KafkaSettings) -> list[TopicSpec]:
     return [
         TopicSpec(TRANSACTIONS, n, retention_ms=30 * _DAY_MS),
         TopicSpec(ARTICLES, n, compacted=True),
+        TopicSpec(ARTICLE_VECTORS, n, compacted=True),
         TopicSpec(REQUESTS, n, retention_ms=_DAY_MS),
         TopicSpec(RECOMMENDATIONS, n, retention_ms=_DAY_MS),
         TopicSpec(IMPRESSIONS, n, retention_ms=30 * _DAY_MS),

@@ -14,12 +14,13 @@ from collections import Counter
 
 from infra.bundle import Bundle
 from infra.clock import Clock
-from infra.errors import ModisteError
+from infra.errors import InvalidMessage, ModisteError
 from infra.follow import POLL_S, BundleFollower
 from infra.kafka import Producer, ensure_topics
 from infra.registry import Registry
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter
+from streams.catalog import parse_article_message
 from streams.dead_letters import send_dead_letters
 from streams.encoder import QueryEncoder, load_query_encoder
 from streams.processor import Processor, RawMessage
@@ -27,7 +28,7 @@ from streams.redis_store import open_store
 from streams.state import Outcome, empty_state
 from streams.store import StateStore
 from streams.sweep import sweep
-from streams.topics import topic_specs
+from streams.topics import ARTICLES, topic_specs
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ BUNDLE_POLL_S = POLL_S
 REPORT_S = 10.0
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
+ARTICLE_MESSAGES = counter("article_messages", "Messages on articles looked through, by outcome.", ["outcome"])
 
 
 class FoldWorker:
@@ -93,6 +95,10 @@ class FoldWorker:
         """
         if self._processor is None:
             raise RuntimeError("FoldWorker was given a batch before start()")
+        articles = [message for message in messages if message.topic == ARTICLES]
+        if articles:
+            await self._look_through(articles)
+            messages = [message for message in messages if message.topic != ARTICLES]
         self._idle.clear()
         try:
             results = await self._processor.process(messages)
@@ -103,15 +109,32 @@ class FoldWorker:
             for message, result in zip(messages, results, strict=True)
             if result.outcome is Outcome.REJECTED
         ]
+        await self._refuse(refused)
+        counts = Counter(result.outcome.value for result in results)
+        self.totals.update(counts)
+        for outcome, count in counts.items():
+            EVENTS.labels(outcome).inc(count)
+
+    async def _look_through(self, messages: list[RawMessage]) -> None:
+        """Articles change nothing here: every process that answers reads them for itself. But one reader has to tell of
+        those that nobody can use."""
+        refused = []
+        for message in messages:
+            try:
+                parse_article_message(message.key, message.value)
+            except InvalidMessage as error:
+                refused.append((message, Outcome.REJECTED.value, str(error)))
+        await self._refuse(refused)
+        ARTICLE_MESSAGES.labels("rejected").inc(len(refused))
+        ARTICLE_MESSAGES.labels("read").inc(len(messages) - len(refused))
+
+    async def _refuse(self, refused: list[tuple[RawMessage, str, str]]) -> None:
+        """(message, letter's reason, error) each to the dead letters."""
         if refused:
             await send_dead_letters(self._producer, refused)
             message, _, error = refused[0]
             place = f"{message.topic}/{message.partition}@{message.offset}"
             logger.warning("%d messages to dead-letters; the first, %s: %s", len(refused), place, error)
-        counts = Counter(result.outcome.value for result in results)
-        self.totals.update(counts)
-        for outcome, count in counts.items():
-            EVENTS.labels(outcome).inc(count)
 
     async def reload(self, _: bytes = b"") -> None:
         """Look at the channel now; a refused bundle changes nothing."""

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.errors import ConfigurationError
-from offline.content.encoders import file_revision, missing_package, unit_rows
+from offline.content.encoders import file_revision, missing_package
 from offline.content.images import decode_image
+from serving.content_space import unit_rows
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"

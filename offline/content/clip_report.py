@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offline.content.encoders import Encoder, unit_rows
+from offline.content.encoders import Encoder
 from offline.content.pairs import Garments, Pairs, garment_caption, read_pixels
 from offline.content.vectors import encode_texts
+from serving.content_space import unit_rows
 
 # The plain-pixel baseline: the squashed picture itself, small enough that a shift by a few pixels does little.
 PIXELS_HIGH, PIXELS_WIDE = 24, 16

@@ -14,16 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from offline.histories import item_column
+from serving.debut import KIND, PRIOR, debut_window
 from serving.items import ItemTable
 from streams.encoder import MICROS_A_DAY
 from streams.events import PURCHASE
 from streams.histories import Histories
 
-# Chosen on Complete Journey's cuts of 3 and 10 December and on H&M's of 19 September, before any test window.
-WINDOW_DAYS = 28.0
+# Chosen as the rest of the rates (serving/debut.py).
 NEIGHBOURS = 20  # listing places over which the weight of a neighbour falls to 1/e
-PRIOR = 20.0  # articles' worth of the catalogue's own rate mixed into each group's
-KIND = ("department", "subcategory", "brand")
 _REACH = 5 * NEIGHBOURS
 
 Floats = npt.NDArray[np.float64]
@@ -40,9 +38,8 @@ def debut_rates(items: ItemTable, histories: Histories, cut: int) -> npt.NDArray
     """
     age = first_sale_age(items, histories, cut)
     never = np.isnan(age) & _described(items)
-    span = float(np.nanmax(age)) if not np.isnan(age).all() else 0.0
     # nan, which is no sale at all, is not <= anything.
-    debut = (age <= min(WINDOW_DAYS, span * 2 / 3)).astype(np.float64)
+    debut = (age <= debut_window(age)).astype(np.float64)
     at_risk = np.where(never, 1.0, debut)
     if not debut.any():
         return never.astype(np.float32)

@@ -92,9 +92,3 @@ def file_revision(*paths: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
-
-
-def unit_rows(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Rows of length 1; zero rows stay zero. float32 of the same shape."""
-    length = np.linalg.norm(vectors.astype(np.float32), axis=-1, keepdims=True)
-    return (vectors / np.where(length > 0, length, 1)).astype(np.float32)

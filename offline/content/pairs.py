@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from infra.errors import DataError
 from offline.content.images import ImageStore, decode_image
-from offline.content.texts import SEPARATOR, article_texts
+from offline.content.texts import article_texts
 from offline.progress import step
 from offline.sources.base import ARTICLE_SCHEMA, StopAtFirst
 from offline.sources.hm import HM
+from serving.article_texts import SEPARATOR
 
 HELD_OUT_SHARE = 0.1
 

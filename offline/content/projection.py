@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from offline.content.encoders import unit_rows
+from serving.content_space import Projection
 
 _CHUNK = 8_192
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """mean float32[d] · axes float32[d, k], orthonormal columns, the one with the largest variance first."""
-
-    mean: npt.NDArray[np.float32]
-    axes: npt.NDArray[np.float32]
-
-    def __call__(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Unit rows float32[n, k] of vectors float32[n, d]; zero rows, which say nothing, stay zero."""
-        out = np.zeros((len(vectors), self.axes.shape[1]), np.float32)
-        some = np.flatnonzero(vectors.any(axis=1))
-        for start in range(0, len(some), _CHUNK):
-            rows = some[start : start + _CHUNK]
-            out[rows] = unit_rows((vectors[rows] - self.mean) @ self.axes)
-        return out
 
 
 def fit_projection(vectors: npt.NDArray[np.float32], dim: int) -> Projection:

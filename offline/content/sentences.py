@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.errors import ConfigurationError
-from offline.content.encoders import file_revision, missing_package, text_only, unit_rows
+from offline.content.encoders import file_revision, missing_package, text_only
+from serving.content_space import unit_rows
 
 BATCH = 64
 

@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from infra.errors import ConfigurationError
 from offline.content.cache import VectorCache
-from offline.content.encoders import Encoder, open_encoder, text_only, unit_rows
+from offline.content.encoders import Encoder, open_encoder, text_only
 from offline.content.images import ImageStore
 from offline.content.projection import fit_projection
-from offline.content.texts import PARTS, article_parts
+from offline.content.texts import article_parts
 from offline.progress import step
+from serving.article_texts import PARTS
+from serving.content_space import ContentSpace, space_name, unit_rows
 
 # Photos are read and hashed by so many at a time, so that a directory of a hundred thousand never lies in memory.
 _PHOTOS = 1_024
@@ -52,15 +54,30 @@ def content_vectors(
     Raises:
         ConfigurationError: an encoder is unknown, not installed or not to be had.
     """
+    return content_and_space(articles, images, config, cache)[0]
+
+
+def content_and_space(
+    articles: pa.Table, images: ImageStore | None, config: ContentConfig, cache: Path
+) -> tuple[npt.NDArray[np.float32], ContentSpace]:
+    """The same, with the map by which an article that comes later gets its vector from its text."""
     text_encoder = open_encoder(config.text, config.max_tokens)
     text = encode_articles(articles, text_encoder, cache)
+    name = space_name(text_encoder.name, text_encoder.revision)
+    alone = np.empty(0, np.float32)
     if images is None or config.image is None:
-        return fit_projection(text, config.dim)(text)
+        projection = fit_projection(text, config.dim)
+        return projection(text), ContentSpace(name, 1.0, alone, projection)
     one_space = config.image == config.text
     image_encoder = text_encoder if one_space else open_encoder(config.image, config.max_tokens)
     photo = encode_photos(articles["article_id"].to_pylist(), images, image_encoder, cache)
     fused = fuse(text, photo, config.image_weight, one_space=one_space)
-    return fit_projection(fused, config.dim)(fused)
+    projection = fit_projection(fused, config.dim)
+    if one_space:
+        return projection(fused), ContentSpace(name, 1.0, alone, projection)
+    beside = np.sqrt(config.image_weight) * _mean(photo, _known(photo))
+    space = ContentSpace(name, float(np.sqrt(1 - config.image_weight)), beside.astype(np.float32), projection)
+    return projection(fused), space
 
 
 def encode_articles(articles: pa.Table, encoder: Encoder, cache: Path) -> npt.NDArray[np.float32]:

@@ -1,57 +1,27 @@
-"""Word vectors that need no model: every word is a fixed random direction, a text the weighted sum of its words.
-
-Random indexing (Kanerva, Kristoferson, Holst 2000). It is the fallback where no sentence encoder is installed, and the
-baseline that one has to beat. Two texts are as near as the words that they share are rare and many; synonyms are
-strangers.
-"""
+"""The word vectors of serving/word_vectors.py behind the seam of encoders."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from offline.content.encoders import text_only, unit_rows
-
-DIM = 256
-_WORD = re.compile(r"[^\W_]+")
+from offline.content.encoders import text_only
+from serving.word_vectors import DIM, NAME, REVISION, WordVectors
 
 
 class WordEncoder:
-    """Unit vectors of texts by their words, weighted 1 + log(times in this text).
+    """What a process that serves can compute too, so a new article needs no other to be found by its content."""
 
-    A word weighs the same whatever the catalogue holds, so a text's vector depends on the text alone and can be cached.
-    How common a word is in the catalogue is left to the projection (see projection.py), which takes out the mean.
-    """
-
-    name = "words"
-    revision = "1"
+    name = NAME
+    revision = REVISION
     dim = DIM
     sees_images = False
 
     def __init__(self) -> None:
-        self._known: dict[str, npt.NDArray[np.float32]] = {}
-
-    def encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        out = np.zeros((len(texts), DIM), np.float32)
-        for row, text in enumerate(texts):
-            for word, times in Counter(_WORD.findall(text.casefold())).items():
-                out[row] += (1 + np.log(times)) * self._direction(word)
-        return unit_rows(out)
+        self.encode_text = WordVectors()
 
     def encode_image(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
         del images
         raise text_only(self.name)
-
-    def _direction(self, word: str) -> npt.NDArray[np.float32]:
-        known = self._known.get(word)
-        if known is None:
-            # The bits of a hash are fair coins: +1 and -1 make directions that are nearly at right angles.
-            bits = np.frombuffer(hashlib.shake_256(word.encode()).digest(DIM // 8), np.uint8)
-            known = np.unpackbits(bits).astype(np.float32) * 2 - 1
-            self._known[word] = known
-        return known

@@ -7,6 +7,7 @@ system, so a purchase of this second is in the vector without any training.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Factors:
         system[np.diag_indices_from(system)] += self.regularization
         return np.linalg.solve(system, rows.T @ confidence).astype(np.float32)
 
+    def extended(self, items: Floats) -> Factors:
+        """The same with rows of zeros at the end, which change no sum."""
+        extended = copy(self)
+        object.__setattr__(extended, "items", items)
+        return extended
+
     def save(self, path: Path) -> None:
         settings = np.array([self.confidence, self.regularization, self.interest_days])
         np.savez(path, items=self.items, settings=settings)
@@ -74,6 +81,12 @@ class Collaborative:
     def __init__(self, factors: Factors) -> None:
         self._items = factors.items
         self._index = VectorIndex.build(factors.items)
+
+    def extended(self, factors: Factors) -> Collaborative:
+        """The same over factors with rows of zeros at the end, which are nobody's nearest."""
+        extended = copy(self)
+        extended._items = factors.items
+        return extended
 
     def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
         return nearest(self._index, [query.factors for query in queries], k)

@@ -7,6 +7,7 @@ of three are kept for never-sold articles, by likeness and by how likely their k
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -43,15 +44,34 @@ class Content:
         self._new = likeliest[debut[likeliest] > 0]
         self._new_vectors = vectors[self._new]
         self._log_debut = np.log(debut[self._new])
+        self._later = np.empty(0, np.int64)
+
+    def extended(self, vectors: Floats, debut: Floats, later: Ints) -> Content:
+        """The same over more articles: `later` are the rows beyond the index that count, searched beside it."""
+        extended = copy(self)
+        extended._vectors, extended._later = vectors, later
+        extended._new = np.concatenate([self._new, later[debut[later] > 0]])
+        extended._new_vectors = vectors[extended._new]
+        extended._log_debut = np.log(debut[extended._new])
+        return extended
 
     def retrieve(self, queries: Sequence[Query], k: int) -> list[Found]:
         """Scores are cosines; the order is that of the two lists in turn. A customer without a taste gets the likeliest
         of the new articles."""
         near = nearest(self._index, [query.taste for query in queries], k)
+        if len(self._later):
+            near = [self._beside(query, found, k) for query, found in zip(queries, near, strict=True)]
         return [self._interleaved(query, found, k) for query, found in zip(queries, near, strict=True)]
 
     def score(self, query: Query, rows: Ints) -> Floats:
         return np.asarray(self._vectors[rows] @ query.taste, np.float32)
+
+    def _beside(self, query: Query, found: Found, k: int) -> Found:
+        """The k nearest of what the index found and of the later articles; none for a customer without a taste."""
+        if not query.taste.any():
+            return found
+        rows = np.concatenate([found[0], self._later])
+        return best(rows, np.concatenate([found[1], self.score(query, self._later)]), k)
 
     def _interleaved(self, query: Query, near: Found, k: int) -> Found:
         new, _ = best(self._new, self._log_debut + LIKENESS * (self._new_vectors @ query.taste), -(-2 * k // 3))

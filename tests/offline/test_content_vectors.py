@@ -12,11 +12,12 @@ from hypothesis.extra import numpy as hnp
 
 from infra.errors import ConfigurationError
 from offline.content import cache as cache_module
-from offline.content.encoders import open_encoder, unit_rows
+from offline.content.encoders import open_encoder
 from offline.content.projection import fit_projection
 from offline.content.texts import article_parts, article_texts, joined
 from offline.content.vectors import ContentConfig, content_vectors, encode_photos, encode_texts, fuse
 from offline.content.words import WordEncoder
+from serving.content_space import unit_rows
 from tests.offline.content_toys import CountingEncoder, Photos, articles
 
 WORDS = ContentConfig(text="words", dim=8)

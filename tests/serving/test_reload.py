@@ -10,8 +10,9 @@ import pytest
 
 from infra.bundle import Bundle
 from infra.errors import BundleError, BundleNotFound
+from infra.follow import BundleFollower
 from infra.registry import Registry
-from serving.reload import Loaded, RuntimeHolder
+from serving.reload import Loaded
 from tests.support.toy_bundles import toy_manifest, write_files
 
 
@@ -47,7 +48,7 @@ def two(registry: Registry, tmp_path: Path) -> tuple[str, str]:
 
 
 async def test_follows_the_channel(registry: Registry, two: tuple[str, str]) -> None:
-    holder = RuntimeHolder(registry, "production", Loader())
+    holder = BundleFollower(registry, "production", Loader())
     assert await holder.refresh() is True
     assert holder.current.bundle_id == two[0]
     before = holder.current
@@ -59,7 +60,7 @@ async def test_follows_the_channel(registry: Registry, two: tuple[str, str]) -> 
 
 async def test_the_same_bundle_is_not_loaded_twice(registry: Registry, two: tuple[str, str]) -> None:
     load = Loader()
-    holder = RuntimeHolder(registry, "production", load)
+    holder = BundleFollower(registry, "production", load)
     assert [await holder.refresh(), await holder.refresh()] == [True, False]
     assert load.opened == [two[0]]
 
@@ -69,7 +70,7 @@ async def test_a_bad_bundle_is_refused_by_name_and_the_old_one_stays(
 ) -> None:
     load = Loader()
     load.bad = {two[1]}
-    holder = RuntimeHolder(registry, "production", load)
+    holder = BundleFollower(registry, "production", load)
     await holder.refresh()
     registry.activate("production", two[1])
     assert [await holder.refresh(), await holder.refresh()] == [False, False]
@@ -83,7 +84,7 @@ async def test_a_bad_bundle_is_refused_by_name_and_the_old_one_stays(
 
 
 async def test_a_damaged_file_is_refused(registry: Registry, two: tuple[str, str]) -> None:
-    holder = RuntimeHolder(registry, "production", Loader())
+    holder = BundleFollower(registry, "production", Loader())
     await holder.refresh()
     registry.activate("production", two[1])
     path = Path(registry.place) / "bundles" / two[1] / "words.txt"
@@ -93,7 +94,7 @@ async def test_a_damaged_file_is_refused(registry: Registry, two: tuple[str, str
 
 
 async def test_starting_without_a_bundle_waits_for_one(registry: Registry, tmp_path: Path) -> None:
-    holder = RuntimeHolder(registry, "production", Loader(), poll_s=0.02)
+    holder = BundleFollower(registry, "production", Loader(), poll_s=0.02)
     await holder.start()
     try:
         with pytest.raises(BundleNotFound, match="points nowhere"):

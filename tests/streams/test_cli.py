@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infra.cli import cli
+from infra.compacted import CompactedTable
 from infra.settings import KafkaSettings, RedisSettings
 from streams.events import Event, encode_event
 from streams.redis_store import open_store
@@ -123,3 +124,33 @@ async def test_state_show(redis_url: str) -> None:
     unknown = run("state", "show", "nobody", **env)
     assert unknown.exit_code == 1
     assert "nothing is known of customer 'nobody'" in unknown.stderr
+
+
+@pytest.mark.broker
+async def test_articles_publish_and_forget(kafka_url: str, tmp_path: Path) -> None:
+    settings = KafkaSettings(url=kafka_url)
+    ids = [f"{name}-{uuid.uuid4().hex[:8]}" for name in ("hat", "cap")]
+    file = tmp_path / "articles.jsonl"
+    file.write_text("".join(f'{{"article_id":"{article_id}","price":9.5}}\n\n' for article_id in ids))
+    env = {"MODISTE_KAFKA__URL": kafka_url}
+    done = run("articles", "publish", str(file), "--json", **env)
+    assert json.loads(done.stdout) == {"file": str(file), "articles": 2, "topic": "articles"}
+    gone = run("articles", "forget", ids[1], **env)
+    assert "1 articles on articles" in gone.stdout
+    table = CompactedTable(settings, "articles", lambda *_: True, lambda _: None)
+    await table.start()
+    try:
+        kept = {key: value for key, value in table.table.items() if key.decode() in ids}
+    finally:
+        await table.stop()
+    assert kept == {ids[0].encode(): f'{{"article_id":"{ids[0]}","price":9.5}}'.encode()}
+    assert run("articles", "forget", ids[0], **env).exit_code == 0
+
+
+def test_a_wrong_article_sends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "articles.jsonl"
+    file.write_text('{"article_id":"hat"}\n{"article_id":"cap","price":-1}\n')
+    refused = run("articles", "publish", str(file), MODISTE_KAFKA__URL="kafka://127.0.0.1:1")
+    assert refused.exit_code == 2
+    assert "row 2" in refused.stderr
+    assert "price" in refused.stderr

@@ -194,3 +194,17 @@ async def test_batch_is_not_done_while_its_dead_letters_cannot_be_sent(toy: Toy)
     assert toy.worker.totals == {"duplicate": 1, "rejected": 1}
     assert len(toy.tray.messages) == 1
     await toy.worker.stop()
+
+
+async def test_articles_are_looked_through_and_those_nobody_can_use_told_of(toy: Toy) -> None:
+    await toy.worker.start()
+    good = RawMessage("articles", 0, 0, b"hat", b'{"article_id":"hat","price":9.5}')
+    taken_back = RawMessage("articles", 0, 1, b"hat", None)
+    bad = RawMessage("articles", 0, 2, b"cap", b'{"article_id":"hat"}')
+    await toy.worker([good, RawMessage("transactions", 0, 0, b"anna", HAT), taken_back, bad])
+    assert toy.worker.totals == {"applied": 1}
+    ((topic, key, value),) = toy.tray.messages
+    letter = decode_dead_letter(value)
+    assert (topic, key, letter.topic, letter.offset) == ("dead-letters", b"cap", "articles", 2)
+    assert "must be equal" in letter.error
+    await toy.worker.stop()
