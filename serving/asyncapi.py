@@ -19,10 +19,12 @@ from infra.kafka import TopicSpec
 from infra.settings import KafkaSettings, ResponderSettings, WorkerSettings
 from serving.impressions import Impression, ShownItem
 from serving.messages import Item, RecommendationRequest, Recommendations
+from streams.catalog import Article, ArticleVector
 from streams.dead_letters import DeadLetter
 from streams.events import EVENT_TYPES, SCHEMA_VERSION, Event
 from streams.letter_desk import Settled
 from streams.topics import (
+    ARTICLE_VECTORS,
     ARTICLES,
     BUNDLES,
     DEAD_LETTERS,
@@ -68,7 +70,27 @@ CHANNELS = (
         ),
     ),
     Channel(
-        ARTICLES, "article_id", "Stock, price and attributes of one article; the last message of an article counts.", ()
+        ARTICLES,
+        "article_id",
+        "Stock, price and attributes of one article; the last message of an article counts, one without a value takes "
+        "it back.",
+        (
+            Article(
+                article_id="0108775015",
+                available=True,
+                price=19.99,
+                title="Strap top",
+                product_code="0108775",
+                category="Vest top",
+                colour="Black",
+            ),
+        ),
+    ),
+    Channel(
+        ARTICLE_VECTORS,
+        "the encoder and article_id, with / between",
+        "What an encoder says of the texts of articles that came after the bundle in use.",
+        (ArticleVector(article_id="0999999001", space="minilm-1", text="0123456789abcdef", vector=b"\x00\x3c"),),
     ),
     Channel(
         REQUESTS,
@@ -85,7 +107,7 @@ CHANNELS = (
                 request_id="r-77",
                 customer_id="anna",
                 items=[
-                    Item(article_id="0108775015", rank=1, score=0.91, source="repurchase+popular"),
+                    Item(article_id="0108775015", rank=1, score=0.91, source="repurchase+popular", price=19.99),
                     Item(article_id="0111565001", rank=2, score=0.42, source="covisitation"),
                 ],
                 bundle_id="20261105T031200Z-8f3c1a9",
@@ -137,13 +159,15 @@ CHANNELS = (
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one process receives and sends. `group`: of its hot topics, as a setting and its default."""
+    """What one process receives and sends. `group`: as a setting and its default, of the topics `shared` by processes
+    of one group; the others are read by each of them whole."""
 
     name: str
     text: str
     receives: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
     group: tuple[str, str] | None = None
+    shared: tuple[str, ...] = ()
 
 
 PROCESSES = (
@@ -155,19 +179,26 @@ PROCESSES = (
     ),
     Process(
         "worker",
-        "modiste streams worker: folds events into customer states.",
-        (TRANSACTIONS, BUNDLES),
+        "modiste streams worker: folds events into customer states, tells of articles that nobody can use.",
+        (TRANSACTIONS, ARTICLES, BUNDLES),
         (DEAD_LETTERS,),
         ("worker.group", WorkerSettings().group),
+        (TRANSACTIONS, ARTICLES),
     ),
     Process(
         "responder",
         "modiste serving responder: answers requests.",
-        (REQUESTS, BUNDLES),
+        (REQUESTS, ARTICLES, ARTICLE_VECTORS, BUNDLES),
         (RECOMMENDATIONS, IMPRESSIONS, DEAD_LETTERS),
         ("responder.group", ResponderSettings().group),
+        (REQUESTS,),
     ),
-    Process("api", "modiste serving api: HTTP gateway and shop page.", (TRANSACTIONS,), (TRANSACTIONS, IMPRESSIONS)),
+    Process(
+        "api",
+        "modiste serving api: HTTP gateway and shop page.",
+        (TRANSACTIONS, ARTICLES, ARTICLE_VECTORS),
+        (TRANSACTIONS, IMPRESSIONS),
+    ),
     Process("archiver", "modiste streams archiver: writes topics to the archive.", (TRANSACTIONS, ARTICLES)),
     Process("registry", "modiste bundles activate, rollback and offline run: move a channel.", (), (BUNDLES,)),
     Process(
@@ -268,7 +299,7 @@ def _operations(process: Process) -> Sequence[tuple[str, dict[str, Any]]]:
                 "summary": process.text,
                 "tags": [{"name": process.name}],
             }
-            if process.group is not None and action == "receive" and topic != BUNDLES:
+            if process.group is not None and action == "receive" and topic in process.shared:
                 setting, default = process.group
                 group = {"type": "string", "default": default, "description": f"setting {setting}"}
                 operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": BINDING}}

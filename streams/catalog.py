@@ -13,8 +13,10 @@ import msgspec
 
 from infra.errors import InvalidMessage
 from streams.events import MAX_PRICE, Id
+from streams.versions import check_version, first_major, not_a
 
 ARTICLE_VERSION = 1
+VECTOR_VERSION = 1
 # Every process that answers keeps the messages of all articles.
 MAX_ARTICLE_BYTES = 16_384
 
@@ -30,7 +32,7 @@ class Article(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """
 
     article_id: Id
-    schema_version: int = ARTICLE_VERSION
+    schema_version: int = msgspec.field(default_factory=first_major)
     available: bool = True
     price: Annotated[float, msgspec.Meta(ge=0)] | None = None
     product_code: Fact | None = None
@@ -59,12 +61,8 @@ def parse_article(raw: bytes) -> Article:
     try:
         article = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMessage(f"not an article: {error}") from error
-    if article.schema_version != ARTICLE_VERSION:
-        raise InvalidMessage(
-            f"schema_version {article.schema_version}; this code reads version {ARTICLE_VERSION}",
-            column="schema_version",
-        )
+        raise not_a("an article", raw, ARTICLE_VERSION, error) from error
+    check_version(article.schema_version, ARTICLE_VERSION)
     if article.price is not None and not article.price <= MAX_PRICE:
         raise InvalidMessage(f"price {article.price}; at most {MAX_PRICE:.0f} is allowed", column="price")
     return article
@@ -105,6 +103,7 @@ class ArticleVector(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     space: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     text: str
     vector: Annotated[bytes, msgspec.Meta(min_length=2, max_length=8_192)]
+    schema_version: int = msgspec.field(default_factory=first_major)
 
 
 _vector_decoder = msgspec.json.Decoder(ArticleVector)
@@ -123,7 +122,8 @@ def parse_article_vector(key: bytes | None, value: bytes) -> ArticleVector:
     try:
         vector = _vector_decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMessage(f"not an article vector: {error}") from error
+        raise not_a("an article vector", value, VECTOR_VERSION, error) from error
+    check_version(vector.schema_version, VECTOR_VERSION)
     if len(vector.vector) % 2 or vector_key(vector.space, vector.article_id) != key:
         raise InvalidMessage(f"the vector of {vector.article_id!r} is cut short, or stands under another's key")
     return vector

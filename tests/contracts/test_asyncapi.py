@@ -14,6 +14,7 @@ import pytest
 from infra.settings import KafkaSettings
 from serving.asyncapi import CHANNELS, PROCESSES, document
 from serving.messages import parse_recommendations, parse_request
+from streams.catalog import parse_article
 from streams.dead_letters import decode_dead_letter
 from streams.events import parse_event
 from streams.topics import topic_specs
@@ -27,6 +28,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "RecommendationRequest": parse_request,
     "Recommendations": parse_recommendations,
     "DeadLetter": decode_dead_letter,
+    "Article": parse_article,
 }
 
 

@@ -31,6 +31,7 @@ from serving.messages import (
     parse_request,
 )
 from serving.responder import Responder
+from streams.catalog import Article, ArticleVector, encode_article, parse_article
 from streams.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
 from streams.events import Event, encode_event, parse_event
 from streams.letter_desk import Settled
@@ -56,6 +57,8 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "DeadLetter": decode_dead_letter,
     "Settled": reader(Settled),
     "Announcement": reader(Announcement),
+    "Article": parse_article,
+    "ArticleVector": reader(ArticleVector),
     "ChannelPointer": reader(ChannelPointer),
 }
 
@@ -185,6 +188,27 @@ MEANT: dict[str, list[Any]] = {
         ),
     ],
     "Settled": [Settled(settled_partition=3, settled_offset=41)],
+    "Article": [
+        Article(article_id="hat", available=True, price=None, title=None, schema_version=1),
+        Article(
+            article_id="0108775015",
+            available=False,
+            price=19.99,
+            product_code="0108775",
+            title="Strap top",
+            department="Jersey",
+            category="Vest top",
+            subcategory="Tops",
+            brand="Own",
+            colour="Black",
+            text="A top with narrow straps.",
+            image_url="https://shop.example/0108775015.jpg",
+            schema_version=1,
+        ),
+        Article(article_id="cap", price=5.0),
+    ],
+    "ArticleVector": [ArticleVector(article_id="hat", space="minilm-1", text="0123456789abcdef", vector=b"\x00\x3c")]
+    * 2,
     "Announcement": [Announcement(channel="production", bundle_id=BUNDLE, uri="s3://models/modiste")],
     "ChannelPointer": [
         ChannelPointer(
@@ -243,12 +267,13 @@ def test_producers_write_the_version() -> None:
         encode_recommendations(MEANT["Recommendations"][0]),
         encode_impression(MEANT["Impression"][0]),
         encode_dead_letter(refused, reason="rejected", error="why"),
+        encode_article(MEANT["Article"][2]),
         msgspec.json.encode(MEANT["RecommendationRequest"][0]),
     ):
         assert msgspec.json.decode(raw)["schema_version"] == 1
 
 
-@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter"])
+@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article"])
 @pytest.mark.parametrize(
     ("version", "said"),
     [(2, "schema_version 2 is newer than version 1"), (0, "schema_version 0 is none that ever was")],
@@ -259,7 +284,7 @@ def test_another_major_is_refused_for_its_version(kind: str, version: int, said:
         READERS[kind](msgspec.json.encode(message))
 
 
-@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter"])
+@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article"])
 def test_a_newer_major_that_looks_quite_different_is_refused_for_its_version_too(kind: str) -> None:
     with pytest.raises(InvalidMessage, match="schema_version 7 is newer"):
         READERS[kind](b'{"schema_version":7,"who":{"id":"anna"},"what":[1,2]}')

@@ -44,7 +44,7 @@ def test_a_message_without_a_value_takes_back() -> None:
         (b"hat", b'{"article_id":"hat","price":-1}', "price"),
         (b"hat", b'{"article_id":"hat","price":1e300}', "at most 1000000000000"),
         (b"hat", b'{"article_id":"hat","available":"no"}', "available"),
-        (b"hat", b'{"article_id":"hat","schema_version":2}', "reads version 1"),
+        (b"hat", b'{"article_id":"hat","schema_version":2}', "version 1, which this code reads"),
         (b"hat", b'{"article_id":"hat","text":"' + b"x" * 5_000 + b'"}', "text"),
         (b"hat", b'{"article_id":"hat","more":"' + b"x" * 20_000 + b'"}', "at most 16384"),
         (b"cap", b'{"article_id":"hat"}', "'hat' under the key 'cap'"),

@@ -143,7 +143,7 @@ async def test_articles_publish_and_forget(kafka_url: str, tmp_path: Path) -> No
         kept = {key: value for key, value in table.table.items() if key.decode() in ids}
     finally:
         await table.stop()
-    assert kept == {ids[0].encode(): f'{{"article_id":"{ids[0]}","price":9.5}}'.encode()}
+    assert kept == {ids[0].encode(): f'{{"article_id":"{ids[0]}","schema_version":1,"price":9.5}}'.encode()}
     assert run("articles", "forget", ids[0], **env).exit_code == 0
 
 
