@@ -232,6 +232,7 @@ def _answers(
             findings.append(Finding(DOUBLED, f"an answer to request {request_id}, which nobody made"))
         elif missing < 0:
             counts["repeated answers"] -= missing
+            counts["repeated answers from one state"] -= missing * unchanging(given[0].customer_id)
         at_ms = messages[0].time_ms if messages else None
         findings += [Finding(DIFFERENT, f"request {request_id}: {why}", at_ms) for why in _unequal(given, unchanging)]
     counts["requests"] = sum(len(messages) for messages in asked.values())
