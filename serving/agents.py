@@ -11,12 +11,14 @@ from infra.errors import ModisteError
 from infra.kafka import Producer, ensure_topics
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
+from serving.feed import Feed
 from serving.live import LiveRuntime
 from serving.responder import Responder
 from streams.agents import build_batch_app
 from streams.processor import RawMessage
 from streams.redis_store import open_store
 from streams.store import StateStore
+from streams.subscriptions import Subscriptions
 from streams.topics import REQUESTS, topic_specs
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class RespondingProcess:
         self._producer = Producer(settings.kafka)
         self._store: StateStore | None = None
         self._responder: Responder | None = None
+        self._feed: Feed | None = None
 
     async def start(self) -> None:
         """Connect and load the channel's bundle; without one, requests are answered with error `not_ready`.
@@ -55,8 +58,12 @@ class RespondingProcess:
             deadline_ms=settings.responder.deadline_ms,
             store_timeout_ms=settings.redis.timeout_ms,
         )
+        self._feed = Feed(settings, self._responder, Subscriptions(settings.kafka), self._clock)
+        await self._feed.start()
 
     async def stop(self) -> None:
+        if self._feed is not None:
+            await self._feed.stop()
         await self._holder.stop()
         try:
             await self._producer.stop()

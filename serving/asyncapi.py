@@ -23,14 +23,17 @@ from streams.catalog import Article, ArticleVector
 from streams.dead_letters import DeadLetter
 from streams.events import EVENT_TYPES, SCHEMA_VERSION, Event
 from streams.letter_desk import Settled
+from streams.subscriptions import EVERYBODY, CustomerUpdate, Subscription
 from streams.topics import (
     ARTICLE_VECTORS,
     ARTICLES,
     BUNDLES,
+    CUSTOMER_UPDATES,
     DEAD_LETTERS,
     IMPRESSIONS,
     RECOMMENDATIONS,
     REQUESTS,
+    SUBSCRIPTIONS,
     TRANSACTIONS,
     topic_specs,
 )
@@ -101,7 +104,8 @@ CHANNELS = (
     Channel(
         RECOMMENDATIONS,
         "customer_id",
-        "Answers; request_id says to which request. One with `error` holds no items.",
+        "Answers; request_id says to which request. One with `error` holds no items. With trigger `feed` nobody asked, "
+        "but a subscribed customer acted.",
         (
             Recommendations(
                 request_id="r-77",
@@ -115,6 +119,18 @@ CHANNELS = (
                 latency_ms=12.5,
             ),
         ),
+    ),
+    Channel(
+        SUBSCRIPTIONS,
+        f"customer_id, or {EVERYBODY} for everybody",
+        "Who gets a new list on `recommendations` after their events; a message without a value ends it.",
+        (Subscription(customer_id="anna", k=12, strategy="full", debounce_ms=500, until=_NOON),),
+    ),
+    Channel(
+        CUSTOMER_UPDATES,
+        "customer_id",
+        "The store has new events of a subscribed customer.",
+        (CustomerUpdate(customer_id="anna", event="transactions-3-41"),),
     ),
     Channel(
         IMPRESSIONS,
@@ -175,20 +191,21 @@ PROCESSES = (
         "shop",
         "Any client: tells what happened, asks, reads answers.",
         (RECOMMENDATIONS,),
-        (TRANSACTIONS, ARTICLES, REQUESTS),
+        (TRANSACTIONS, ARTICLES, REQUESTS, SUBSCRIPTIONS),
     ),
     Process(
         "worker",
         "modiste streams worker: folds events into customer states, tells of articles that nobody can use.",
-        (TRANSACTIONS, ARTICLES, BUNDLES),
-        (DEAD_LETTERS,),
+        (TRANSACTIONS, ARTICLES, SUBSCRIPTIONS, BUNDLES),
+        (DEAD_LETTERS, CUSTOMER_UPDATES),
         ("worker.group", WorkerSettings().group),
         (TRANSACTIONS, ARTICLES),
     ),
     Process(
         "responder",
-        "modiste serving responder: answers requests.",
-        (REQUESTS, ARTICLES, ARTICLE_VECTORS, BUNDLES),
+        "modiste serving responder: answers requests, and subscribed customers who acted (in the group's name with "
+        "-feed at its end).",
+        (REQUESTS, ARTICLES, ARTICLE_VECTORS, SUBSCRIPTIONS, CUSTOMER_UPDATES, BUNDLES),
         (RECOMMENDATIONS, IMPRESSIONS, DEAD_LETTERS),
         ("responder.group", ResponderSettings().group),
         (REQUESTS,),

@@ -14,6 +14,7 @@ from infra.errors import BrokerUnavailable, PortTaken
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
+from serving.subscription_cli import subscribe, unsubscribe
 
 
 @click.group()
@@ -76,6 +77,10 @@ def _listen(host: str, port: int) -> socket.socket:
             "or choose another port with --port or MODISTE_HTTP__PORT"
         ) from error
     return listener
+
+
+serving.add_command(subscribe)
+serving.add_command(unsubscribe)
 
 
 @serving.command()

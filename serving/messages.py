@@ -80,6 +80,8 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     latency_ms: from the request's arrival at the responder to the answer.
     degraded: why the answer is less than it should be; empty when all stages ran.
     trace: one entry a stage when `explain` was asked for.
+    trigger: `request`, or `feed` where nobody asked but a subscribed customer acted; a `request_id` that comes again is
+        then the same answer told again.
     """
 
     request_id: str
@@ -95,6 +97,7 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     error: RequestError | None = None
     trace: list[dict[str, str | int | float]] = []
     schema_version: int = msgspec.field(default_factory=first_major)
+    trigger: str = "request"
 
 
 _decoder = msgspec.json.Decoder(RecommendationRequest)

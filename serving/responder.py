@@ -159,6 +159,26 @@ class Responder:
         latency_ms = round((time.perf_counter() - arrived) * 1e3, 3)
         return [msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None]
 
+    async def refresh(self, requests: Sequence[RecommendationRequest]) -> set[str]:
+        """Answer on the topic as a feed; returns the request_ids that were published, or cannot be answered at all.
+
+        What can be answered better later, without a bundle or without the store, is not published: a feed is there to
+        tell of what just happened.
+
+        Raises:
+            BrokerUnavailable: an answer was not acknowledged.
+        """
+        answers = await self.answer(requests)
+        later = {a.request_id for a in answers if (a.error and a.error.retryable) or "store_unavailable" in a.degraded}
+        good = [
+            msgspec.structs.replace(answer, trigger="feed")
+            for answer in answers
+            if answer.error is None and answer.request_id not in later
+        ]
+        outgoing = [(RECOMMENDATIONS, a.customer_id.encode(), encode_recommendations(a)) for a in good]
+        await self._outlet.send_many(outgoing + self._impressions(good))
+        return {answer.request_id for answer in answers} - later
+
     async def publish_impressions(self, answers: Sequence[Recommendations]) -> None:
         """Tell the topic what was shown by answers that went out another way (HTTP).
 

@@ -8,6 +8,8 @@
 | recommendation-requests | customer_id | `serving.messages.RecommendationRequest` |
 | recommendations | customer_id | `serving.messages.Recommendations` |
 | impressions | customer_id | what was shown |
+| subscriptions | customer_id, or * | `streams.subscriptions.Subscription`: who gets a new list after their events |
+| customer-updates | customer_id | `streams.subscriptions.CustomerUpdate`: the store has events of a subscribed one |
 | bundles | channel | `infra.announce.Announcement`: the channel has moved, look at it |
 | dead-letters | the message's own | `streams.dead_letters.DeadLetter` |
 
@@ -26,6 +28,8 @@ ARTICLE_VECTORS = "article-vectors"
 REQUESTS = "recommendation-requests"
 RECOMMENDATIONS = "recommendations"
 IMPRESSIONS = "impressions"
+SUBSCRIPTIONS = "subscriptions"
+CUSTOMER_UPDATES = "customer-updates"
 BUNDLES = announce.BUNDLES
 DEAD_LETTERS = "dead-letters"
 
@@ -42,6 +46,8 @@ def topic_specs(settings: KafkaSettings) -> list[TopicSpec]:
         TopicSpec(REQUESTS, n, retention_ms=_DAY_MS),
         TopicSpec(RECOMMENDATIONS, n, retention_ms=_DAY_MS),
         TopicSpec(IMPRESSIONS, n, retention_ms=30 * _DAY_MS),
+        TopicSpec(SUBSCRIPTIONS, n, compacted=True),
+        TopicSpec(CUSTOMER_UPDATES, n, retention_ms=_DAY_MS),
         # One partition: a control topic is read whole by every process.
         TopicSpec(BUNDLES, 1, compacted=True),
         TopicSpec(DEAD_LETTERS, n, retention_ms=30 * _DAY_MS),

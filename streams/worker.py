@@ -23,12 +23,13 @@ from infra.telemetry import counter
 from streams.catalog import parse_article_message
 from streams.dead_letters import send_dead_letters
 from streams.encoder import QueryEncoder, load_query_encoder
-from streams.processor import Processor, RawMessage
+from streams.processor import Processed, Processor, RawMessage
 from streams.redis_store import open_store
 from streams.state import Outcome, empty_state
 from streams.store import StateStore
+from streams.subscriptions import CustomerUpdate, Subscriptions, encode_update
 from streams.sweep import sweep
-from streams.topics import ARTICLES, topic_specs
+from streams.topics import ARTICLES, CUSTOMER_UPDATES, topic_specs
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ REPORT_S = 10.0
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
 ARTICLE_MESSAGES = counter("article_messages", "Messages on articles looked through, by outcome.", ["outcome"])
+
+
+TOLD = (Outcome.APPLIED, Outcome.DUPLICATE)
 
 
 class FoldWorker:
@@ -52,6 +56,7 @@ class FoldWorker:
         self._producer = Producer(settings.kafka, linger_ms=5)
         self._store: StateStore | None = None
         self._processor: Processor | None = None
+        self._subscriptions = Subscriptions(settings.kafka)
         self._tasks: list[asyncio.Task[None]] = []
         self._sweep: asyncio.Task[object] | None = None
         self._idle = asyncio.Event()
@@ -67,6 +72,7 @@ class FoldWorker:
         await ensure_topics(self._settings.kafka, topic_specs(self._settings.kafka))
         self._store = await open_store(self._settings.redis)
         await self._producer.start()
+        await self._subscriptions.start()
         self._processor = Processor(self._store, self._clock)
         await self._follower.start()
         if self._follower.bundle_id is None:
@@ -77,6 +83,7 @@ class FoldWorker:
     async def stop(self) -> None:
         """Let go of everything; says what was done."""
         await self._follower.stop()
+        await self._subscriptions.stop()
         tasks = [*self._tasks, *([self._sweep] if self._sweep is not None else [])]
         for task in tasks:
             task.cancel()
@@ -110,10 +117,26 @@ class FoldWorker:
             if result.outcome is Outcome.REJECTED
         ]
         await self._refuse(refused)
+        if self._subscriptions:
+            await self._tell(messages, results)
         counts = Counter(result.outcome.value for result in results)
         self.totals.update(counts)
         for outcome, count in counts.items():
             EVENTS.labels(outcome).inc(count)
+
+    async def _tell(self, messages: list[RawMessage], results: list[Processed]) -> None:
+        """One word a subscribed customer whose events the store has now; again for those that it had already, since the
+        process may have ended between saving and telling."""
+        now = self._clock.now()
+        updates: dict[str, str] = {}
+        for message, result in zip(messages, results, strict=True):
+            who = result.customer_id
+            if who is not None and result.outcome in TOLD and (who in updates or self._subscriptions.of(who, now)):
+                updates[who] = f"{message.topic}-{message.partition}-{message.offset}"
+        await self._producer.send_many(
+            (CUSTOMER_UPDATES, who.encode(), encode_update(CustomerUpdate(customer_id=who, event=event)))
+            for who, event in updates.items()
+        )
 
     async def _look_through(self, messages: list[RawMessage]) -> None:
         """Articles change nothing here: every process that answers reads them for itself. But one reader has to tell of

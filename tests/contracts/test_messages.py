@@ -36,6 +36,7 @@ from streams.dead_letters import DeadLetter, decode_dead_letter, encode_dead_let
 from streams.events import Event, encode_event, parse_event
 from streams.letter_desk import Settled
 from streams.processor import RawMessage
+from streams.subscriptions import CustomerUpdate, Subscription, parse_subscription, parse_update
 from streams.worker import FoldWorker
 from tests.serving.toy_shop import CountingStore, ToyLink, ToySource
 
@@ -58,9 +59,22 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "Settled": reader(Settled),
     "Announcement": reader(Announcement),
     "Article": parse_article,
+    "Subscription": lambda raw: parse_subscription(b"anna", raw),
+    "CustomerUpdate": parse_update,
     "ArticleVector": reader(ArticleVector),
     "ChannelPointer": reader(ChannelPointer),
 }
+
+# Readers that refuse another major themselves.
+REFUSING = (
+    "Event",
+    "RecommendationRequest",
+    "Recommendations",
+    "DeadLetter",
+    "Article",
+    "Subscription",
+    "CustomerUpdate",
+)
 
 MEANT: dict[str, list[Any]] = {
     "Event": [
@@ -209,6 +223,11 @@ MEANT: dict[str, list[Any]] = {
     ],
     "ArticleVector": [ArticleVector(article_id="hat", space="minilm-1", text="0123456789abcdef", vector=b"\x00\x3c")]
     * 2,
+    "Subscription": [
+        Subscription(customer_id="anna", k=12, strategy="full", debounce_ms=500, until=None, schema_version=1),
+        Subscription(customer_id="anna", k=3, strategy="popular", debounce_ms=0, until=NOON, schema_version=1),
+    ],
+    "CustomerUpdate": 2 * [CustomerUpdate(customer_id="anna", event="transactions-3-41", schema_version=1)],
     "Announcement": [Announcement(channel="production", bundle_id=BUNDLE, uri="s3://models/modiste")],
     "ChannelPointer": [
         ChannelPointer(
@@ -273,7 +292,10 @@ def test_producers_write_the_version() -> None:
         assert msgspec.json.decode(raw)["schema_version"] == 1
 
 
-@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article", "Subscription", "CustomerUpdate"],
+)
 @pytest.mark.parametrize(
     ("version", "said"),
     [(2, "schema_version 2 is newer than version 1"), (0, "schema_version 0 is none that ever was")],
@@ -284,7 +306,10 @@ def test_another_major_is_refused_for_its_version(kind: str, version: int, said:
         READERS[kind](msgspec.json.encode(message))
 
 
-@pytest.mark.parametrize("kind", ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article", "Subscription", "CustomerUpdate"],
+)
 def test_a_newer_major_that_looks_quite_different_is_refused_for_its_version_too(kind: str) -> None:
     with pytest.raises(InvalidMessage, match="schema_version 7 is newer"):
         READERS[kind](b'{"schema_version":7,"who":{"id":"anna"},"what":[1,2]}')
@@ -320,6 +345,7 @@ async def test_the_worker_keeps_what_it_cannot_know_as_dead_letters_and_folds_th
     tray = Tray()
     monkeypatch.setattr("streams.worker.ensure_topics", nothing_to_create)
     monkeypatch.setattr("streams.worker.Producer", lambda *_, **__: tray)
+    monkeypatch.setattr("streams.worker.Subscriptions.start", nothing_to_create)
     settings = Settings(
         redis=RedisSettings(url="memory://"), registry=RegistrySettings(url=f"file://{tmp_path}/registry")
     )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from streams.events import Event, encode_event
 from streams.processor import RawMessage
 from streams.state import CustomerState
 from streams.store import StateStore
+from streams.subscriptions import Subscription, parse_update
 from streams.worker import FoldWorker
 from tests.support.toy_bundles import toy_bundle
 
@@ -66,6 +68,23 @@ class Tray:
         return len(self.messages)
 
 
+class Subscribed:
+    """Who is subscribed: nobody at first."""
+
+    def __init__(self) -> None:
+        self.customers: set[str] = set()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def __bool__(self) -> bool:
+        return bool(self.customers)
+
+    def of(self, customer_id: str, now: datetime) -> Subscription | None:
+        return Subscription(customer_id=customer_id) if customer_id in self.customers else None
+
+
 class Toy:
     """A worker on a memory store, a registry in a directory and a tray."""
 
@@ -102,6 +121,7 @@ def toy(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("streams.worker.ensure_topics", nothing_to_create)
     monkeypatch.setattr("streams.worker.load_query_encoder", BundleEncoder)
     monkeypatch.setattr("streams.worker.Producer", lambda *_, **__: tray)
+    monkeypatch.setattr("streams.worker.Subscriptions", lambda _: Subscribed())
     settings = Settings(
         redis=RedisSettings(url="memory://"), registry=RegistrySettings(url=f"file://{tmp_path}/registry")
     )
@@ -207,4 +227,40 @@ async def test_articles_are_looked_through_and_those_nobody_can_use_told_of(toy:
     letter = decode_dead_letter(value)
     assert (topic, key, letter.topic, letter.offset) == ("dead-letters", b"cap", "articles", 2)
     assert "must be equal" in letter.error
+    await toy.worker.stop()
+
+
+def purchase(number: int, customer: str) -> bytes:
+    return HAT.replace(b'"1"', b'"%d"' % number).replace(b"anna", customer.encode())
+
+
+async def test_one_word_a_subscribed_customer_after_the_save(toy: Toy) -> None:
+    await toy.worker.start()
+    await toy.fold(purchase(1, "anna"))
+    assert not toy.tray.messages  # nobody is subscribed
+    subscribed: Any = toy.worker._subscriptions
+    subscribed.customers = {"anna", "carl"}
+    await toy.fold(purchase(2, "anna"), purchase(3, "bert"), purchase(4, "anna"), purchase(5, "carl"), b"not json")
+    told = [(key, parse_update(value)) for topic, key, value in toy.tray.messages if topic == "customer-updates"]
+    assert [(key, update.customer_id, update.event) for key, update in told] == [
+        (b"anna", "anna", "transactions-0-2"),
+        (b"carl", "carl", "transactions-0-3"),
+    ]
+    # Given again after a crash, the same is told again.
+    toy.tray.messages.clear()
+    await toy.fold(purchase(2, "anna"), purchase(3, "bert"), purchase(4, "anna"))
+    assert [parse_update(value).event for _, _, value in toy.tray.messages] == ["transactions-0-2"]
+    await toy.worker.stop()
+
+
+async def test_a_batch_is_not_done_while_nobody_could_be_told(toy: Toy) -> None:
+    await toy.worker.start()
+    subscribed: Any = toy.worker._subscriptions
+    subscribed.customers = {"anna"}
+    toy.tray.away = True
+    with pytest.raises(BrokerUnavailable):
+        await toy.fold(HAT)
+    toy.tray.away = False
+    await toy.fold(HAT)
+    assert len(toy.tray.messages) == 1
     await toy.worker.stop()

@@ -1,0 +1,160 @@
+"""The standing feed: subscribed customers get a new list on `recommendations` after their events.
+
+    customer-updates (from the worker, after the save) -> debounce -> the responder's own answer -> recommendations
+
+At least once: an update is committed when its answer is on the topic, and an answer given again has the same
+request_id. Processes share the customers as the partitions of their group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import timedelta
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from infra.clock import Clock, SystemClock
+from infra.errors import InvalidMessage, Unavailable
+from infra.kafka import BatchConsumer, backoff_s
+from infra.settings import Settings
+from infra.telemetry import counter
+from serving.debounce import Debounce
+from serving.messages import STRATEGIES, RecommendationRequest
+from serving.responder import Responder
+from streams.subscriptions import CustomerUpdate, Subscriptions, parse_update
+from streams.topics import CUSTOMER_UPDATES
+
+logger = logging.getLogger(__name__)
+
+IDLE_MS = 1_000
+RETRY = timedelta(seconds=1)
+BATCH = 500
+# Customers answered at a time: who asks on the topic meanwhile waits no longer than for a batch of requests.
+ANSWERED = 32
+
+FEED = counter("feed", "Updates of subscribed customers, by outcome.", ["outcome"])
+
+
+class Feed:
+    """Runs between `start` and `stop`, in the process of the responder it answers by.
+
+    clock: the shop's, by which subscriptions end. wall: by which customers are waited for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        responder: Responder,
+        subscriptions: Subscriptions,
+        clock: Clock,
+        *,
+        wall: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._responder = responder
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._wall = wall or SystemClock()
+        self._debounce: Debounce[TopicPartition] = Debounce()
+        self._committed: dict[TopicPartition, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._subscriptions.start()
+        self._task = asyncio.create_task(self._follow(), name="feed")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._subscriptions.stop()
+
+    async def _follow(self) -> None:
+        attempt = 0
+        while True:
+            self._debounce, self._committed = Debounce(), {}
+            consumer = BatchConsumer(
+                self._settings.kafka,
+                [CUSTOMER_UPDATES],
+                f"{self._settings.responder.group}-feed",
+                batch_size=BATCH,
+                on_revoked=self._revoked,
+            )
+            try:
+                async with consumer:
+                    while True:
+                        await self._turn(consumer)
+                        attempt = 0
+            except Unavailable as error:
+                logger.warning("the feed waits: %s", error)
+            except Exception:  # what one update does must not end the feed of all
+                logger.exception("the feed begins again")
+            await asyncio.sleep(backoff_s(attempt, base_s=0.5))
+            attempt += 1
+
+    async def _revoked(self, partitions: set[TopicPartition]) -> None:
+        self._debounce.drop(partitions)
+        for partition in partitions:
+            self._committed.pop(partition, None)
+
+    async def _turn(self, consumer: BatchConsumer) -> None:
+        if self._debounce.full:
+            await asyncio.sleep(self._pause_ms() / 1_000)
+        else:
+            for partition, records in (await consumer.getmany(timeout_ms=self._pause_ms())).items():
+                for record in records:
+                    self.note(partition, record)
+        while due := self._debounce.take(self._wall.now(), ANSWERED):
+            await self.answer(due)
+        offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
+        if offsets and await consumer.commit(offsets):
+            self._committed.update(offsets)
+
+    def _pause_ms(self) -> int:
+        due = self._debounce.next_due()
+        left = IDLE_MS if due is None else (due - self._wall.now()).total_seconds() * 1_000
+        return int(min(max(left, 1), IDLE_MS))
+
+    def note(self, partition: TopicPartition, record: ConsumerRecord) -> None:
+        """Somebody acted: they are due after their subscription's wait. Who has none by now is left out."""
+        self._debounce.read(partition, record.offset)
+        try:
+            update = parse_update(record.value)
+        except InvalidMessage as error:
+            FEED.labels("rejected").inc()
+            logger.warning("%s/%d@%d: %s", partition.topic, partition.partition, record.offset, error)
+            return
+        subscription = self._subscriptions.of(update.customer_id, self._clock.now())
+        if subscription is not None:
+            wait = timedelta(milliseconds=subscription.debounce_ms)
+            self._debounce.add(update, self._wall.now(), wait, partition, record.offset)
+
+    async def answer(self, due: list[CustomerUpdate]) -> None:
+        """Answer who is due; who cannot be answered from the store now is due again.
+
+        Raises:
+            BrokerUnavailable: the answers are not on the topic.
+        """
+        now = self._clock.now()
+        # Looked up again: who ended the subscription meanwhile gets nothing more.
+        wanted = [(update, self._subscriptions.of(update.customer_id, now)) for update in due]
+        asked = [
+            RecommendationRequest(
+                request_id=f"feed-{update.event}",
+                customer_id=update.customer_id,
+                k=subscription.k,
+                strategy=subscription.strategy if subscription.strategy in STRATEGIES else "full",
+            )
+            for update, subscription in wanted
+            if subscription is not None
+        ]
+        sent = await self._responder.refresh(asked) if asked else set()
+        late = [u for u, subscription in wanted if subscription is not None and f"feed-{u.event}" not in sent]
+        self._debounce.again(late, self._wall.now() + RETRY)
+        self._debounce.answered(update for update in due if update not in late)
+        FEED.labels("sent").inc(len(sent))
+        FEED.labels("delayed").inc(len(late))
