@@ -135,6 +135,25 @@ def run(
         raise SystemExit(1)
 
 
+@offline.command("encode-articles")
+@click.option("--once", is_flag=True, help="Encode what is there now and end.")
+@JSON
+def encode_articles(once: bool, as_json: bool) -> None:
+    """Give articles that are newer than the bundle their content vectors, until stopped.
+
+    Only bundles whose texts were encoded by a network need it; `modiste up` runs it where torch is installed.
+    """
+    import asyncio
+
+    from infra.telemetry import configure_logging
+    from offline.encode_articles import ArticleEncoding
+
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    published = asyncio.run(ArticleEncoding(settings).run(once=once))
+    click.echo(json.dumps({"vectors": published}) if as_json else f"{published} vectors published")
+
+
 def show_round(as_json: bool, row: dict[str, object]) -> None:
     """One line a round."""
     if as_json:

