@@ -1,8 +1,10 @@
 """`modiste bench freshness`: from producing a purchase to the first answer that includes it, while events stream in.
 
-One worker and one responder as processes, everything on this machine, the client too. First the throughput of the
-worker is measured on events that lie ready; then, at shares of it, events are produced steadily beside single
-purchases whose customers ask until an answer knows them. Times are taken at the client.
+One worker and one responder as processes, everything on this machine, the client too. First the throughput: what the
+worker folds while events are produced without end, BACKLOG of them always waiting, and probes ask as they do later. It
+is less than `bench events` finds on events that lie ready (reported as `ready`): there nobody produces and nobody asks.
+Then, at shares of it, events are produced steadily beside single purchases, PROBES_PER_S of them whatever the load,
+whose customers ask until an answer knows them. Times are taken at the client.
 """
 
 from __future__ import annotations
@@ -19,17 +21,22 @@ from infra.errors import Unavailable
 from infra.kafka import Producer
 from infra.settings import Settings
 from offline.bench_shop import BenchSize
-from offline.bench_stack import COMMAND, Watch, bench_stack, fill, process, purchases
+from offline.bench_stack import COMMAND, Watch, bench_stack, fill, markers, process, purchases
 from offline.progress import step
 from offline.smoke import FRESH_TIMEOUT_S, Client, Tally, client, percentiles, warm_up
 from streams.events import Event
+from streams.redis_store import open_store
+from streams.store import StateStore
 
 SHARES = (10, 50, 80)
 THROUGHPUT_S = 180.0
 TICK_S = 0.02
+PROBES_PER_S = 20.0
 PROBE_CUSTOMERS = 100
-# Between two probes, at most and by the die, so that they do not march in step with batches.
-PAUSE_S = 0.05
+# Events produced at a time, and how many wait for the worker while its throughput is measured: enough that it never
+# has to wait for the client, few enough that probes come through.
+CHUNK = 500
+BACKLOG = 4_000
 
 
 def measure(
@@ -56,37 +63,100 @@ def measure(
             process(stack, settings, [*COMMAND, "serving", "responder"]) as responder,
             process(stack, settings, [*COMMAND, "streams", "worker"]) as worker,
         ):
-            throughput = load.events / asyncio.run(
+            ready = load.events / asyncio.run(
                 Watch(settings, worker.poll, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
             )
-            found = asyncio.run(at_shares(settings, throughput, customers, articles, seconds, seed))
+            throughput, found = asyncio.run(at_shares(settings, customers, articles, seconds, seed))
             if responder.poll() is not None or worker.poll() is not None:
                 raise Unavailable("worker or responder ended on the way")
     return {
         "load": {str(share): row["freshness_ms"] for share, row in found.items()},
         "throughput": round(throughput),
+        "ready": round(ready),
         "detail": {str(share): row for share, row in found.items()},
-        "setup": {"kafka": kafka, "customers": customers, "articles": articles, "seconds": seconds},
+        "setup": {
+            "kafka": kafka,
+            "customers": customers,
+            "articles": articles,
+            "seconds": seconds,
+            "batch_size": batch_size,
+            "probes_per_s": PROBES_PER_S,
+        },
     }
 
 
 async def at_shares(
-    settings: Settings, throughput: float, customers: int, articles: int, seconds: float, seed: int
-) -> dict[int, dict[str, Any]]:
-    """Each share in turn, against processes that run."""
+    settings: Settings, customers: int, articles: int, seconds: float, seed: int
+) -> tuple[float, dict[int, dict[str, Any]]]:
+    """The throughput, then each share of it in turn, against processes that run."""
     rng = random.Random(seed)
     found: dict[int, dict[str, Any]] = {}
-    async with client(settings) as one, Producer(settings.kafka, linger_ms=5) as producer:
-        await warm_up(one, "probe-0")
-        with step("shares of the throughput", len(SHARES)) as progress:
-            for share in SHARES:
-                rate = throughput * share / 100
-                count = int(rate * seconds)
-                who = [f"load-c{rng.randrange(customers)}" for _ in range(count)]
-                messages = list(purchases(who, [rng.randrange(articles) for _ in range(count)], f"share-{share}"))
-                found[share] = await under_load(one, producer, messages, rate, rng)
+    store = await open_store(settings.redis)
+    try:
+        async with client(settings) as one, Producer(settings.kafka, linger_ms=5) as producer:
+            await warm_up(one, "probe-0")
+            load = Load(customers, articles, rng, settings.kafka.partitions)
+            with step("throughput and shares of it", len(SHARES) + 1) as progress:
+                asking = asyncio.create_task(asyncio.sleep(seconds))
+                probing = asyncio.create_task(probe(one, rng, asking))
+                throughput = await sustained(store, producer, load, seconds)
+                await probing
                 progress.advance()
-    return found
+                for share in SHARES:
+                    rate = throughput * share / 100
+                    messages = load.messages(int(rate * seconds))
+                    found[share] = await under_load(one, producer, messages, rate, rng)
+                    progress.advance()
+    finally:
+        await store.close()
+    return throughput, found
+
+
+class Load:
+    """Purchases of customers at random, each event once; `chunk` ends in one of a marker customer a partition."""
+
+    def __init__(self, customers: int, articles: int, rng: random.Random, partitions: int) -> None:
+        self._customers, self._articles, self._rng = customers, articles, rng
+        self._made = 0
+        self.markers = markers("paced", partitions)
+
+    def messages(self, count: int, last: Sequence[str] = ()) -> list[tuple[str, bytes | None, bytes]]:
+        who = [f"load-c{self._rng.randrange(self._customers)}" for _ in range(count)] + [*last]
+        what = [self._rng.randrange(self._articles) for _ in who]
+        first, self._made = self._made, self._made + len(who)
+        return list(purchases(who, what, "paced", first=first))
+
+    def chunk(self) -> list[tuple[str, bytes | None, bytes]]:
+        return self.messages(CHUNK - len(self.markers), self.markers)
+
+
+async def sustained(store: StateStore, producer: Producer, load: Load, seconds: float) -> float:
+    """Events a second that a worker applies to `store` while BACKLOG of them wait for it.
+
+    Raises:
+        Unavailable: it applied no two chunks within THROUGHPUT_S.
+    """
+    sent = seen = 0
+    began = first_at = time.perf_counter()
+    first = 0
+    while True:
+        states = await store.load(load.markers)
+        applied = min(0 if stored is None else len(stored.state.totals) for stored in states)
+        now = time.perf_counter()
+        if applied > seen:
+            if not seen:
+                first, first_at = applied, now
+            seen = applied
+            if now - first_at >= seconds and seen > first:
+                return (seen - first) * CHUNK / (now - first_at)
+        if now - began > seconds + THROUGHPUT_S:
+            raise Unavailable(f"{seen} of {sent} chunks of {CHUNK} events were applied in {now - began:.0f} s")
+        missing = BACKLOG // CHUNK - (sent - seen)
+        if missing:
+            await producer.send_many([message for _ in range(missing) for message in load.chunk()])
+            sent += missing
+        else:
+            await asyncio.sleep(0.005)
 
 
 async def under_load(
@@ -96,28 +166,43 @@ async def under_load(
     rate: float,
     rng: random.Random,
 ) -> dict[str, Any]:
-    """Probe for as long as the messages last; a purchase that no answer knew counts with the whole time-out."""
+    """Probe for as long as the messages last."""
     one.tally = Tally()
     producing = asyncio.create_task(produce(producer, messages, rate))
-    unseen = probes = 0
-    while not producing.done():
-        customer = f"probe-{probes % PROBE_CUSTOMERS}"
-        probes += 1
-        if not await one.buy_and_see(_probe(customer, rng)):
-            unseen += 1
-            one.tally.freshness_ms.append(FRESH_TIMEOUT_S * 1e3)
-        await asyncio.sleep(rng.random() * PAUSE_S)
+    waits, unseen = await probe(one, rng, producing)
     produced_s = await producing
-    # What is still on its way belongs to this share, not to the next one.
-    await one.buy_and_see(_probe("probe-last", rng))
     return {
-        "freshness_ms": percentiles(one.tally.freshness_ms[:probes]),
+        "freshness_ms": percentiles(waits),
         "answer_ms": percentiles(one.tally.latency_ms),
-        "probes": probes,
+        "probes": len(waits),
         "unseen": unseen,
         "asked_rate": round(rate),
         "rate": round(len(messages) / produced_s),
     }
+
+
+async def probe(one: Client, rng: random.Random, until: asyncio.Task[Any]) -> tuple[list[float], int]:
+    """Single purchases at PROBES_PER_S until the task is done, none waiting for another.
+
+    Returns (milliseconds until an answer knew each, how many none knew); those count with all they waited.
+    """
+    began = time.perf_counter()
+    waits: list[float] = []
+    probes: list[asyncio.Task[bool]] = []
+
+    async def one_probe(number: int) -> bool:
+        started = time.perf_counter()
+        seen = await one.buy_and_see(_purchase(f"probe-{number % PROBE_CUSTOMERS}", rng))
+        waits.append((time.perf_counter() - started) * 1e3 if seen else FRESH_TIMEOUT_S * 1e3)
+        return seen
+
+    while not until.done():
+        # By the die within its turn, so that probes do not march in step with batches.
+        due = began + (len(probes) + rng.random()) / PROBES_PER_S
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        probes.append(asyncio.create_task(one_probe(len(probes))))
+    seen = await asyncio.gather(*probes)
+    return waits, seen.count(False)
 
 
 async def produce(producer: Producer, messages: Sequence[tuple[str, bytes | None, bytes]], rate: float) -> float:
@@ -132,7 +217,7 @@ async def produce(producer: Producer, messages: Sequence[tuple[str, bytes | None
     return time.perf_counter() - started
 
 
-def _probe(customer: str, rng: random.Random) -> Event:
+def _purchase(customer: str, rng: random.Random) -> Event:
     return Event(
         event_id=f"{customer}-{rng.getrandbits(64):016x}",
         type="purchase",
