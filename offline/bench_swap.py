@@ -11,6 +11,7 @@ import asyncio
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -206,13 +207,15 @@ async def _ask(producer: Producer, made: Made, plan: SwapPlan, log: Log) -> None
 
 def _judge(log: Log, made: Made, plan: SwapPlan) -> dict[str, Any]:
     expected = {bundle_id: _answers(runtime, made) for bundle_id, runtime in made.runtimes.items()}
-    failed = mixed = 0
+    failures: Counter[str] = Counter()
+    mixed = 0
     timed: list[tuple[float, float]] = []
     heard_of: dict[str, list[float]] = {bundle_id: [] for bundle_id in expected}
     for request_id, (customer, sent) in log.sent.items():
         answer, heard = log.answers.get(request_id, (None, 0.0))
-        if answer is None or answer.error is not None or answer.degraded or len(answer.items) != K:
-            failed += 1
+        reason = _failure(answer)
+        if answer is None or reason is not None:
+            failures[reason or "no_answer"] += 1
             continue
         timed.append((sent, (heard - sent) * 1e3))
         heard_of.setdefault(answer.bundle_id or "", []).append(heard)
@@ -233,17 +236,27 @@ def _judge(log: Log, made: Made, plan: SwapPlan) -> dict[str, Any]:
     ]
     p99_quiet, p99_swap = (float(np.percentile(part, 99)) if part else float("nan") for part in (quiet, swapping))
     return {
-        "failed": failed,
+        "failed": failures.total(),
         "mixed": mixed,
         "p99_ratio": round(p99_swap / p99_quiet, 3),
         "swaps": len(log.moved),
         "requests": len(log.sent),
+        "failures": dict(failures),
         "p99_ms": {"quiet": round(p99_quiet, 2), "swapping": round(p99_swap, 2)},
         "measured": {"quiet": len(quiet), "swapping": len(swapping)},
         "takes_effect_s": {"p50": round(float(np.median(took)), 3), "max": round(max(took), 3)} if took else {},
         "answers_by_bundle": {bundle_id: len(heard) for bundle_id, heard in heard_of.items()},
         "customers_whose_lists_differ": round(len(differing) / len(made.histories.customers), 3),
     }
+
+
+def _failure(answer: Recommendations | None) -> str | None:
+    """Why it is none, by name; None where it is one."""
+    if answer is None:
+        return "no_answer"
+    if answer.error is not None:
+        return answer.error.code
+    return answer.degraded[0] if answer.degraded else None if len(answer.items) == K else "short"
 
 
 def _answers(runtime: Runtime, made: Made) -> dict[str, Recommendations]:
