@@ -19,7 +19,8 @@ from streams.store import StateStore, StoredCustomer
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 200
+# A chunk is encoded and saved in one go; a live batch that comes meanwhile waits for that.
+CHUNK = 50
 # Live traffic goes first, but not for ever.
 YIELD_S = 0.5
 REPORT_S = 10.0
@@ -35,13 +36,19 @@ class Swept:
 
 
 async def sweep(
-    store: StateStore, encoder: StateEncoder, *, per_second: int, idle: asyncio.Event | None = None
+    store: StateStore,
+    encoder: StateEncoder,
+    *,
+    per_second: int,
+    idle: asyncio.Event | None = None,
+    delay_s: float = 0.0,
 ) -> Swept:
     """Encode every stored customer who has no embedding in the encoder's space; at most `per_second` are looked at.
 
-    idle: set while no live batch is being folded. A store that is away is waited for.
+    idle: set while no live batch is being folded. delay_s: before the first. A store that is away is waited for.
     """
     done = Swept()
+    await asyncio.sleep(delay_s)
     cursor: int | None = 0
     said = started = time.monotonic()
     attempt = 0

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 BUNDLE_POLL_S = POLL_S
 REPORT_S = 10.0
+# At a swap every process of the machine loads the new bundle; the sweep leaves them the processor meanwhile. Until it
+# comes round, serving encodes who asks.
+SWEEP_DELAY_S = 1.0
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
 ARTICLE_MESSAGES = counter("article_messages", "Messages on articles looked through, by outcome.", ["outcome"])
@@ -176,6 +179,7 @@ class FoldWorker:
                 encoder,
                 per_second=self._settings.worker.sweep_per_s,
                 idle=self._idle,
+                delay_s=SWEEP_DELAY_S,
             )
         )
         self._sweep.add_done_callback(_told)

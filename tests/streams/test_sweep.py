@@ -88,6 +88,14 @@ async def test_it_is_bounded_and_lets_live_batches_go_first(monkeypatch: pytest.
     assert (await task).encoded == 40
 
 
+async def test_it_leaves_the_processor_to_those_who_load_first() -> None:
+    encoder = Encoder("new")
+    task = asyncio.create_task(sweep(await filled(5), encoder, per_second=1_000_000, delay_s=0.2))
+    await asyncio.sleep(0.05)
+    assert encoder.encoded == []
+    assert (await task).encoded == 5
+
+
 async def test_a_store_that_is_away_is_waited_for() -> None:
     store = await filled(5)
     real, failures = store.load, 2

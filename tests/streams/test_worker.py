@@ -180,7 +180,8 @@ async def test_worker_looks_for_a_new_bundle_by_itself(toy: Toy, monkeypatch: py
     await toy.worker.stop()
 
 
-async def test_who_is_stored_is_encoded_anew_without_an_event(toy: Toy) -> None:
+async def test_who_is_stored_is_encoded_anew_without_an_event(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.worker.SWEEP_DELAY_S", 0.0)
     toy.publish("red")
     await toy.worker.start()
     await toy.fold(HAT)
