@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -69,14 +70,14 @@ class Place:
         return WorkerProcess(self.directory, self.env)
 
     async def send(self, *values: Event | bytes) -> None:
+        await self.send_keyed(
+            [(v.customer_id, encode_event(v)) if isinstance(v, Event) else (self.name, v) for v in values]
+        )
+
+    async def send_keyed(self, messages: Iterable[tuple[str, bytes]]) -> None:
         await ensure_topics(self.kafka, topic_specs(self.kafka))
         async with Producer(self.kafka) as producer:
-            await producer.send_many(
-                (TRANSACTIONS, v.customer_id.encode(), encode_event(v))
-                if isinstance(v, Event)
-                else (TRANSACTIONS, self.name.encode(), v)
-                for v in values
-            )
+            await producer.send_many((TRANSACTIONS, key.encode(), value) for key, value in messages)
 
     @contextlib.asynccontextmanager
     async def store(self) -> AsyncIterator[StateStore]:
@@ -194,6 +195,48 @@ async def test_worker_waits_for_a_store_that_is_away(kafka_url: str, tmp_path: P
             await worker.until(lambda: place.holds(anna, 39))
             assert worker.terminate() == 0
             assert "going on after" in worker.log
+
+
+async def test_worker_keeps_to_its_memory_while_a_store_is_away_and_events_keep_coming(
+    kafka_url: str, tmp_path: Path, port: int
+) -> None:
+    place = Place(kafka_url, f"redis://127.0.0.1:{port}/0", tmp_path)
+    customers = [place.customer(n) for n in range(20)]
+    first = ValkeyServer(port=port)
+    first.start()
+    with place.worker() as worker:
+        try:
+            await place.send(*(event for c in customers for event in purchases(c, range(1))))
+            for customer in customers:
+                await worker.until(partial(place.holds, customer, 1))
+        finally:
+            first.stop()
+        before = memory_mb(worker.process.pid)
+        # Large messages: had the worker read them all, it would hold 75 MB of them at least.
+        events = (event for n in range(1, 251) for c in customers for event in purchases(c, range(n, n + 1)))
+        await place.send_keyed((event.customer_id, padded(event, 15_000)) for event in events)
+
+        async def paused() -> bool:
+            return worker.log.count("paused, trying again") >= 2
+
+        await worker.until(paused)
+        assert memory_mb(worker.process.pid) - before < 40
+        with ValkeyServer(port=port):
+            # The new server is empty: it gets all of what was sent while none was there, and only that.
+            for customer in customers:
+                await worker.until(partial(place.holds, customer, 250))
+            assert worker.terminate() == 0
+
+
+def memory_mb(pid: int) -> float:
+    """What a process holds in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def padded(event: Event, size: int) -> bytes:
+    """The event with an unknown field, which readers pass over."""
+    return encode_event(event)[:-1] + b',"note":"' + b"x" * size + b'"}'
 
 
 async def test_worker_without_a_store_says_so_and_fails(kafka_url: str, tmp_path: Path, port: int) -> None:
