@@ -1,7 +1,8 @@
 """`modiste offline encode-articles`: vectors of articles that are newer than the bundle in use, onto `article-vectors`.
 
 Needed where a bundle's texts were encoded by a network, which processes that answer do not carry. They compute word
-vectors themselves; for such a bundle there is nothing to do here. The network is loaded with the first new article.
+vectors themselves; for such a bundle there is nothing to do here. Else the network is opened with the bundle, since
+that takes longer than an article may wait.
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ class ArticleEncoding:
             try:
                 published += await self._encode_all()
                 attempt = 0
+                await asyncio.to_thread(self._open)
             except BundleNotFound as error:
                 logger.info("waiting for a bundle: %s", error)
             except ConfigurationError as error:
@@ -139,6 +141,11 @@ class ArticleEncoding:
                 await asyncio.sleep(backoff_s(attempt, base_s=0.5))
                 attempt += 1
             await asyncio.sleep(PAUSE_S)
+
+    def _open(self) -> None:
+        texts = self._follower.current
+        if texts.space != WORDS:
+            _ = texts.encoder
 
     async def _encode_all(self) -> int:
         texts = self._follower.current
