@@ -55,7 +55,8 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class SwapPlan:
-    """rate: requests a second · gap_s: between swaps · quiet_s: before the first one, timed without any."""
+    """rate: requests a second · gap_s: between swaps · quiet_s: before the first one, timed without any · alone: no
+    worker loads and sweeps beside the responder, so that the difference is its cost."""
 
     swaps: int = 20
     rate: float = 100.0
@@ -64,6 +65,7 @@ class SwapPlan:
     articles: int = 2_000
     customers: int = 500
     seed: int = 1
+    alone: bool = False
 
 
 @dataclass
@@ -122,13 +124,14 @@ def bench_swap(directory: Path, plan: SwapPlan, kafka: str = "tansu") -> dict[st
         registry=RegistrySettings(url=f"file://{directory / 'registry'}"),
         clock=ClockSettings(origin=made.now, started_at=time.time(), speed=STANDSTILL),
     )
+    processes = ("responder",) if plan.alone else PROCESSES
     with (
         (directory / "processes.log").open("w") as out,
-        start_stack(settings, kafka=kafka, processes=PROCESSES, out=out) as stack,
+        start_stack(settings, kafka=kafka, processes=processes, out=out) as stack,
     ):
         log = asyncio.run(_drive(stack.settings, made, plan))
     shutil.rmtree(directory / "data", ignore_errors=True)
-    return _judge(log, made, plan) | {"broker": kafka}
+    return _judge(log, made, plan) | {"broker": kafka, "processes": processes}
 
 
 async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:

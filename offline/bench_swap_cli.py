@@ -17,6 +17,7 @@ import click
 @click.option("--articles", type=click.IntRange(min=100), default=2_000, show_default=True, help="Of each bundle.")
 @click.option("--customers", type=click.IntRange(min=10), default=500, show_default=True)
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)
+@click.option("--alone", is_flag=True, help="Without a worker, which loads and sweeps too: whose cost is it?")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def swap(
@@ -27,6 +28,7 @@ def swap(
     articles: int,
     customers: int,
     kafka: str,
+    alone: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -35,7 +37,7 @@ def swap(
     from offline.run import limit_threads
 
     limit_threads(1)
-    plan = SwapPlan(swaps, rate, gap, quiet, articles, customers, seed)
+    plan = SwapPlan(swaps, rate, gap, quiet, articles, customers, seed, alone)
     with TemporaryDirectory(prefix="modiste-swap-") as scratch:
         report = bench_swap(Path(scratch), plan, kafka)
     if as_json:

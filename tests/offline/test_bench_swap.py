@@ -68,6 +68,7 @@ def test_no_answer_errors_degraded_and_short_lists_have_failed(made: Made) -> No
     )
     found = judged(made, *lines)
     assert (found["failed"], found["mixed"], found["requests"]) == (4, 0, 5)
+    assert found["failures"] == {"no_answer": 1, "internal": 1, "ranker_failed": 1, "short": 1}
 
 
 def replace_items(given: Recommendations, items: list[Item]) -> Recommendations:
