@@ -138,16 +138,14 @@ def build_batch_app(
     on_start: Hook | None = None,
     on_stop: Hook | None = None,
     on_bundle: BundleHook | None = None,
-    queue_batches: int = 1,
+    queue_batches: int = 8,
 ) -> faust.App:
     """A Faust app whose one hot agent hands whole batches of `topics` to `handler`.
 
     Args:
         name: what the process is called in logs.
         group: the consumer group of the hot topics; processes of one group share their partitions.
-        batch_size: most messages a batch. queue_batches: most batches read ahead of the handler. One is enough, and
-            best: the consumer fetches behind it anyway, and what comes meanwhile makes the next batch fuller instead
-            of many small ones that wait in turn.
+        batch_size: most messages a batch. queue_batches: most batches read ahead of the handler.
         on_start: awaited before the first message; its errors end the process.
         on_stop: awaited after the last commit, also when on_start was interrupted or failed half-way.
         on_bundle: awaited with the value of every message of the control topic `bundles`, in every process;
