@@ -69,7 +69,7 @@ def bench_histories(size: BenchSize, seed: int) -> Histories:
     again = rng.random(total) < AGAIN
     article[again] = article[earlier[again]]
     trip = (rng.random(total) * np.ceil(counts[customer] / BASKET)).astype(np.int64)
-    trips = rng.random(int(trip.max()) + 1 + size.customers) * DAYS  # the same trip number is another day for others
+    trips = rng.random(int(np.max(trip)) + 1 + size.customers) * DAYS  # the same trip number is another day for others
     moment = to_micros(CUT) - 1 - (trips[trip + customer] * 86_400_000_000).astype(np.int64)
     names = np.char.add("p", np.arange(total).astype(str))
     table = pa.table(

@@ -39,15 +39,13 @@ def debut_of_kind(items: ItemTable, statistics: ItemStatistics, rows: npt.NDArra
     at_risk = debut | (statistics.debut > 0)
     if not debut.any():
         return np.ones(len(rows), np.float32)
-    base = debut.sum() / at_risk.sum()
+    base = float(np.sum(debut)) / float(np.sum(at_risk))
     rates: dict[tuple[int, ...], float] = {}
     out = np.empty(len(rows), np.float32)
     for place, row in enumerate(rows.tolist()):
         kind = tuple(int(items.codes[name][row]) for name in KIND)
         if kind not in rates:
-            alike = np.logical_and.reduce(
-                [items.codes[name][:n] == code for name, code in zip(KIND, kind, strict=True)]
-            )
-            rates[kind] = (debut[alike].sum() / base + PRIOR) / (at_risk[alike].sum() + PRIOR)
+            alike = np.all([items.codes[name][:n] == code for name, code in zip(KIND, kind, strict=True)], axis=0)
+            rates[kind] = (float(np.sum(debut[alike])) / base + PRIOR) / (float(np.sum(at_risk[alike])) + PRIOR)
         out[place] = rates[kind]
     return out

@@ -73,7 +73,7 @@ def pack_times(times: Times) -> tuple[int, int, list[int] | bytes]:
     steps = times[1:] - times[:-1]
     moves = steps != 0
     some = steps[moves]
-    code = _unit(int(np.gcd.reduce(some)) if len(some) else 0)
+    code = _unit(math.gcd(*np.unique(some).tolist()))
     if code:
         some //= UNITS[code]
     return (
@@ -236,6 +236,6 @@ def unpack_ids(digits: int, raw: bytes, n: int) -> tuple[str, ...]:
     if digits == 0:
         return tuple(_json_text(numbers.tolist()).split(","))
     base = 10**digits
-    if int(numbers.max()) >= base:
+    if int(np.max(numbers)) >= base:
         raise ValueError(f"an id of more than {digits} digits")
     return tuple(_json_text((numbers.astype(np.uint64) + np.uint64(base)).tolist())[1:].split(",1"))
