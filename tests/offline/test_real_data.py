@@ -42,7 +42,6 @@ def test_a_year_of_complete_journey_is_ranked_better_than_by_repurchase(
     full, repurchase = said["metrics"]["full"], said["metrics"]["repurchase"]
     assert full["map@12"] > repurchase["map@12"]
     assert said["map@12_gain_interval_95"][0] > 0  # not by luck of the customers drawn
-    assert said["seconds"]["total"] < 600
 
 
 @pytest.mark.skipif(
