@@ -43,6 +43,13 @@ except OSError as error: sys.exit(f"cannot run {sys.argv[2]}: {error.strerror}")
 """
 
 
+def dying_with_us(argv: Sequence[str]) -> list[str]:
+    """The command so that the kernel kills it when the thread that starts it ends, as far as the system can (Linux)."""
+    if sys.platform != "linux":
+        return list(argv)
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv]
+
+
 class ProcessFailed(ModisteError):
     """A supervised process died too often; the message ends with its last lines."""
 
@@ -227,11 +234,8 @@ class Supervisor:
                 return  # the first start goes in order: the next waits for this one
 
     def _spawn(self, child: _Child, now: float) -> None:
-        argv = list(child.spec.argv)
-        if sys.platform == "linux":
-            argv = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv]
         child.process = subprocess.Popen(
-            argv,
+            dying_with_us(child.spec.argv),
             env={**_inherited(), "PYTHONUNBUFFERED": "1", **child.spec.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -24,7 +24,8 @@ from infra.errors import Unavailable
 from infra.kafka import Producer, ensure_topics
 from infra.registry import Registry
 from infra.settings import KafkaSettings, RedisSettings, RegistrySettings, Settings, WorkerSettings
-from infra.supervisor import Supervisor
+from infra.supervisor import Supervisor, dying_with_us
+from infra.threads import VARIABLES
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
 from serving.golden import make_golden
 from serving.runtime import load_runtime
@@ -117,10 +118,14 @@ def process(stack: Stack, settings: Settings, command: Sequence[str]) -> Iterato
         "MODISTE_WORKER__BATCH_SIZE": str(settings.worker.batch_size),
         "MODISTE_DATA_DIR": str(settings.data_dir),
     }
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    one_thread = dict.fromkeys(VARIABLES, "1")  # for the peers; ours holds itself to it
     with stack.log.open("a") as log:
         child = subprocess.Popen(
-            command, env={**clean, **one_thread, **given}, stdout=log, stderr=log, start_new_session=True
+            dying_with_us(command),
+            env={**clean, **one_thread, **given},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         yield child

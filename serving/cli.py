@@ -13,6 +13,7 @@ import click
 from infra.errors import BrokerUnavailable, PortTaken
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
+from infra.threads import one_thread
 from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
 from serving.subscription_cli import subscribe, unsubscribe
 
@@ -25,6 +26,7 @@ def serving() -> None:
 @serving.command()
 def responder() -> None:
     """Answer `recommendation-requests` on `recommendations`, until stopped."""
+    one_thread()
     from serving.agents import build_responder
     from streams.agents import run_app
 
@@ -37,6 +39,7 @@ def responder() -> None:
 @click.option("--port", type=click.IntRange(0, 65_535), help="Instead of http.port; 0 picks a free one.")
 def api(port: int | None) -> None:
     """Serve HTTP and the shop page, until stopped."""
+    one_thread()
     import uvicorn
 
     from serving.api import build_api

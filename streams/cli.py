@@ -16,6 +16,7 @@ from infra.errors import DataError, InvalidMessage
 from infra.kafka import Producer, ensure_topics, list_topics
 from infra.settings import load_settings
 from infra.telemetry import configure_logging
+from infra.threads import one_thread
 from streams.articles_cli import articles
 from streams.events import EVENT_TYPES, Event, from_micros, parse_event
 from streams.letters_cli import dead_letters
@@ -31,6 +32,7 @@ def streams() -> None:
 @streams.command()
 def worker() -> None:
     """Fold events from the topic into customer states until stopped (SIGTERM or Ctrl-C)."""
+    one_thread()
     # Faust is loaded here only: no other command waits for it.
     from streams.agents import build_app, run_app
 
