@@ -31,8 +31,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
 
 def judged(made: Made, *lines: tuple[float, float | None, Recommendations | None]) -> dict[str, Any]:
-    """Lines: sent at, seconds to the answer, answer. The channel moves to blue at 10 s."""
-    log = Log(moved=[(10.0, "blue")])
+    """Lines: sent at, seconds to the answer, answer. Timed from 1 s on; the channel moves to blue at 10 s."""
+    log = Log(moved=[(10.0, "blue")], timed_from=1.0)
     for number, (sent, took, given) in enumerate(lines):
         log.sent[str(number)] = ("anna", sent)
         if given is not None and took is not None:
@@ -41,10 +41,11 @@ def judged(made: Made, *lines: tuple[float, float | None, Recommendations | None
 
 
 def test_good_answers_of_both_bundles(made: Made) -> None:
-    found = judged(made, (1.0, 0.010, answer("red", 0)), (9.9, 0.5, answer("red", 0)), (10.4, 0.1, answer("blue", 50)))
+    red, blue = answer("red", 0), answer("blue", 50)
+    found = judged(made, (0.5, 3.0, red), (1.0, 0.010, red), (9.9, 0.5, red), (10.4, 0.1, blue), (20.0, 0.1, blue))
     assert (found["failed"], found["mixed"]) == (0, 0)
     assert found["takes_effect_s"] == {"p50": 0.5, "max": 0.5}
-    assert found["measured"] == {"quiet": 1, "swapping": 2}
+    assert found["measured"] == {"quiet": 1, "swapping": 3, "around_a_swap": 2}
     assert found["p99_ms"]["quiet"] == 10.0 and found["p99_ratio"] > 40
     assert found["customers_whose_lists_differ"] == 1.0
 
