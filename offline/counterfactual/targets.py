@@ -59,7 +59,7 @@ class Listed:
     article: Ints
 
     def chance(self, log: Log) -> Floats:
-        return (self.article == log.action).astype(np.float64)
+        return np.asarray(self.article == log.action, np.float64)
 
     def mean_of(self, log: Log, rate: Floats) -> Floats:
         del log

@@ -194,7 +194,12 @@ def view_chance(
         for i in range(0, len(customer), _CHUNK)
     ]
     lift = np.concatenate([np.empty(0), *parts]) / share
-    return np.asarray(0.4 / (1 + 0.35 * position) * lift / (lift + 3.0), np.float64)
+    return np.asarray(0.4 * place_factor(position) * lift / (lift + 3.0), np.float64)
+
+
+def place_factor(position: _Indices) -> _Numbers:
+    """How much of the chance of a view at the first position is left at another: float64[n]."""
+    return 1 / (1 + 0.35 * position)
 
 
 def logging_policy(demand: DayDemand) -> _Numbers:
