@@ -39,8 +39,8 @@ DRAWN = ("even", "demand", "taste")
 @click.option(
     "--target",
     type=click.Choice((*DRAWN, *STRATEGIES)),
-    help="The policy to judge: a strategy, or of synthetic also articles drawn evenly, by demand or by each one's taste.  [default: "
-    "even for synthetic, full for archive]",
+    help="The policy to judge: a strategy; of synthetic also articles drawn evenly, by demand or by each one's taste.  "
+    "[default: even for synthetic, full for archive]",
 )
 @click.option("--bundle", "bundle_id", help="The strategy's bundle; default: the channel's.")
 @click.option(
