@@ -62,13 +62,15 @@ class ShownWorld:
     def shares(self, target: str) -> Shares:
         """`even`: each article on sale that day with the same chance · `demand`: in proportion to the day's demand ·
         `taste`: as the visitor chooses among all, which only the world can know."""
-        rows, group = [], np.empty(len(self.shown), np.int64)
+        rows: list[Floats] = []
+        group, held = np.empty(len(self.shown), np.int64), 0
         for number, day in enumerate(self._days.tolist()):
             visits = self._group == number
             who, row = np.unique(self._customer[visits], return_inverse=True)
             share = _share(self.world.demand.on(int(day)), self.world.customers, who, target)
-            group[visits] = sum(len(part) for part in rows) + (row if len(share) == len(who) else 0)
+            group[visits] = held + (row if len(share) == len(who) else 0)
             rows.append(share)
+            held += len(share)
         return Shares(np.concatenate(rows), group)
 
     def true_value(self, target: str) -> float:
