@@ -10,6 +10,7 @@ import click
 from infra.errors import ConfigurationError
 from infra.settings import load_settings, make_clock
 from infra.telemetry import configure_logging
+from offline.counterfactual.cli import counterfactual
 from offline.data_cli import data
 from offline.rolling_cli import rolling
 from offline.sources.registry import HELP
@@ -24,6 +25,7 @@ def offline() -> None:
 
 offline.add_command(data)
 offline.add_command(rolling)
+offline.add_command(counterfactual)
 
 
 @offline.command()

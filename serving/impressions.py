@@ -10,16 +10,23 @@ import msgspec
 
 from serving.messages import Recommendations
 from streams.events import AwareTime
-from streams.versions import first_major
+from streams.versions import check_version, first_major, not_a
+
+SCHEMA_VERSION = 1
 
 
-class ShownItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One article at one place of the list; positions count from 1."""
+class ShownItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One article at one place of the list; positions count from 1.
+
+    propensity: the chance that this article stood at this place, above 0 and up to 1, where the place was drawn; None
+        where it was not, as in all lists of Modiste's own responder.
+    """
 
     article_id: str
     position: int
     score: float
     source: str
+    propensity: float | None = None
 
 
 class Impression(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +42,22 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = msgspec.field(default_factory=first_major)
 
 
+_decoder = msgspec.json.Decoder(Impression)
 _encoder = msgspec.json.Encoder()
+
+
+def parse_impression(raw: bytes) -> Impression:
+    """Decode what was shown.
+
+    Raises:
+        InvalidMessage: not an impression, or one of a newer major.
+    """
+    try:
+        impression = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_a("an impression", raw, SCHEMA_VERSION, error) from error
+    check_version(impression.schema_version, SCHEMA_VERSION)
+    return impression
 
 
 def impression_of(answer: Recommendations, shown_at: datetime) -> Impression | None:

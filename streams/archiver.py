@@ -29,11 +29,11 @@ from infra.telemetry import counter
 from streams.archive import RAW_COLUMNS, Kept, Segment, TopicArchive, event_rows, locked
 from streams.archive_compaction import compact
 from streams.processor import MAX_AHEAD, admitted
-from streams.topics import ARTICLES, TRANSACTIONS, topic_specs
+from streams.topics import ARTICLES, IMPRESSIONS, TRANSACTIONS, topic_specs
 
 logger = logging.getLogger(__name__)
 
-TOPICS = (TRANSACTIONS, ARTICLES)
+TOPICS = (TRANSACTIONS, ARTICLES, IMPRESSIONS)
 POLL_MS = 200
 BATCH = 5_000
 # A last message that has not come by then is not there any more.

@@ -43,7 +43,7 @@ def worker() -> None:
 
 @streams.command()
 def archiver() -> None:
-    """Write `transactions` and `articles` to the archive until stopped; each message once, whatever happens."""
+    """Write `transactions`, `articles` and `impressions` to the archive until stopped; each message once."""
     from streams.archiver import run_archiver
 
     settings = load_settings()

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offline.world.catalogue import make_catalogue
-from offline.world.customers import make_customers, next_visits
+from offline.world.customers import Customers, make_customers, next_visits
 from offline.world.demand import DayDemand, Demand, pick
 from offline.world.history import Histories
 from offline.world.settings import WorldSize, generator
@@ -178,16 +178,28 @@ class Simulation:
             demand.bestseller(len(customer), rng),
         )
         propensity = logging_policy(demand)[article]
-        share = demand.demand[article] / demand.demand.sum()
-        parts = [
-            demand.probability(self.world.customers, customer[i : i + _CHUNK], article[i : i + _CHUNK])
-            for i in range(0, len(customer), _CHUNK)
-        ]
-        lift = np.concatenate([np.empty(0), *parts]) / share
-        chance = 0.4 / (1 + 0.35 * position) * lift / (lift + 3.0)
+        chance = view_chance(demand, self.world.customers, customer, article, position)
         viewed = rng.random(len(customer)) < chance
         visit = np.repeat(np.arange(len(who)), SLATE)
         return Impressions(visit, customer, article, position, propensity, chance, viewed, np.repeat(second, SLATE))
+
+
+def view_chance(
+    demand: DayDemand, customers: Customers, customer: _Indices, article: _Indices, position: _Indices
+) -> _Numbers:
+    """The true chance that a customer looks at an article on sale that is shown at a position: float64[n]."""
+    share = demand.demand[article] / demand.demand.sum()
+    parts = [
+        demand.probability(customers, customer[i : i + _CHUNK], article[i : i + _CHUNK])
+        for i in range(0, len(customer), _CHUNK)
+    ]
+    lift = np.concatenate([np.empty(0), *parts]) / share
+    return np.asarray(0.4 * place_factor(position) * lift / (lift + 3.0), np.float64)
+
+
+def place_factor(position: _Indices) -> _Numbers:
+    """How much of the chance of a view at the first position is left at another: float64[n]."""
+    return 1 / (1 + 0.35 * position)
 
 
 def logging_policy(demand: DayDemand) -> _Numbers:

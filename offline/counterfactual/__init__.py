@@ -1,0 +1,1 @@
+"""Counterfactual evaluation: what another policy would have earned, by what one showed and with what chance."""
