@@ -79,6 +79,7 @@ async def connect(settings: RedisSettings) -> redis.asyncio.Redis:
             raise await asyncio.to_thread(_why_away, settings, error) from error
     except BaseException:
         await client.aclose()
+        await asyncio.sleep(0)  # a transport that was given up closes its socket in the loop's next turn
         raise
     return client
 
@@ -145,7 +146,8 @@ def _why_away(settings: RedisSettings, error: StoreUnavailable) -> ModisteError:
             socket.create_connection((host, port), timeout=PROBE_S) as plain,
             tls_context("redis", settings).wrap_socket(plain, server_hostname=host) as connection,
         ):
-            _ping(connection)
+            # Nothing is sent: a server that closes with something unread resets the connection, and its reason is lost.
+            connection.recv(1)
     except OSError as problem:  # a server that misses our certificate says so after the handshake
         return tls_refusal("redis", _place(settings), problem) or error
     return error
