@@ -112,4 +112,6 @@ class SharedClock:
                 f"clock.file {self.path} cannot be read: {error.strerror}; whoever moves the clock makes it"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"clock.file {self.path} is not a clock: {type(error).__name__}: {error}") from error
+            raise ConfigurationError(
+                f"clock.file {self.path} is not a clock: {type(error).__name__}: {error}"
+            ) from error

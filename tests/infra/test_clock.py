@@ -132,4 +132,4 @@ def test_a_shared_clock_refuses_a_speed_that_is_none(tmp_path: Path, speed: floa
 
 def test_a_shared_clock_refuses_a_time_without_a_zone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        SharedClock(tmp_path / "clock.json").set(datetime(2017, 12, 24))
+        SharedClock(tmp_path / "clock.json").set(ORIGIN.replace(tzinfo=None))
