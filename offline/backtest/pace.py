@@ -22,18 +22,28 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.1
 
 
+def parse_speed(text: str) -> float:
+    """`60x` or `60`: how many times as fast as it was.
+
+    Raises:
+        ConfigurationError: not a number above 0.
+    """
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ConfigurationError(f"speed {text!r}; give a number above 0 such as 60x, or none for as fast as it goes")
+    return speed
+
+
 class Pace:
     """Moves the clock of one replay.
 
     speed: how many times as fast as it was; None: as fast as it goes, the clock steps to each moment that is reached.
-
-    Raises:
-        ConfigurationError: a speed that is not above 0.
     """
 
     def __init__(self, clock: SharedClock, speed: float | None = None) -> None:
-        if speed is not None and not 0 < speed < float("inf"):
-            raise ConfigurationError(f"speed {speed:g}; give a number above 0, or none for as fast as it goes")
         self.clock = clock
         self.speed = speed
         self._present: datetime | None = None

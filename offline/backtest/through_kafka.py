@@ -16,6 +16,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -34,9 +36,11 @@ from infra.kafka import BatchConsumer, Producer
 from infra.kafka_probe import GroupOffsets
 from infra.registry import Registry
 from infra.settings import ClockSettings, KafkaSettings, RedisSettings, RegistrySettings, ResponderSettings, Settings
-from offline.backtest.pace import Pace
+from offline.backtest.pace import Pace, parse_speed
+from offline.backtest.plan import BacktestPlan
 from offline.event_log import EventLog
 from offline.held_out import purchases
+from offline.run import say
 from serving.messages import RecommendationRequest, Recommendations, encode_recommendations, parse_recommendations
 from serving.up import Stack, start_stack
 from streams.events import EPOCH, Event, encode_event
@@ -70,7 +74,8 @@ class ThroughKafka:
     broker keeps all of history, tansu in memory, Apache Kafka on disk.
 
     Args:
-        directory: for registry, clock, broker data and the processes' log (`processes.log`); made if missing.
+        directory: of this runner alone, for the processes' log (`processes.log`, which stays), registry, clock and
+            broker data; made if missing.
         kafka: tansu or apache.
         speed: of history, against the wall's time; None: as fast as it goes.
         partitions: of each topic.
@@ -145,10 +150,12 @@ class ThroughKafka:
             raise
 
     async def close(self) -> None:
-        """Stop everything; again is harmless."""
+        """Stop everything and remove the broker's data and the bundles' copies; again is harmless."""
         opened, self._open = self._open, None
         if opened is not None:
             await opened.aclose()
+            for name in ("kafka", "registry"):
+                await asyncio.to_thread(shutil.rmtree, self.directory / name, ignore_errors=True)
 
     async def take(self, bundle: Bundle) -> None:
         """Publish it, move the channel, tell the processes, and wait until the responder answers by it.
@@ -322,6 +329,28 @@ class ThroughKafka:
 
     def _watch(self, what: str) -> _Watch:
         return _Watch(what, self._stack, self._patience_s, self.directory / "processes.log")
+
+
+async def open_through_kafka(
+    settings: Settings, plan: BacktestPlan, speed: str | None = None, *, kafka: str = "tansu"
+) -> ThroughKafka:
+    """A started one below `data_dir`; says how to pause it. `close` ends it.
+
+    Raises:
+        ConfigurationError: no such speed or broker. ProcessFailed: a process could not be kept alive.
+    """
+    runner = ThroughKafka(
+        settings.data_dir / "backtests" / f"through-kafka-{os.getpid()}",
+        kafka=kafka,
+        speed=None if speed is None else parse_speed(speed),
+        partitions=settings.kafka.partitions,
+    )
+    await runner.start()
+    say(
+        f"{len(plan.steps)} steps through Kafka; kill -USR1 {os.getpid()} pauses, kill -USR2 {os.getpid()} goes on; "
+        f"{runner.directory / 'processes.log'} has what the processes say"
+    )
+    return runner
 
 
 class _Watch:
