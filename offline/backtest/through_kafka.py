@@ -157,6 +157,11 @@ class ThroughKafka:
             for name in ("kafka", "registry"):
                 await asyncio.to_thread(shutil.rmtree, self.directory / name, ignore_errors=True)
 
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs now, by name: kafka, redis, worker, responder."""
+        self._started()
+        return self._stack.supervisor.pids()
+
     async def take(self, bundle: Bundle) -> None:
         """Publish it, move the channel, tell the processes, and wait until the responder answers by it.
 
