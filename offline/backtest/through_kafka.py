@@ -111,7 +111,9 @@ class ThroughKafka:
         self._probes = itertools.count()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        """Starts it unless it is."""
+        if self._open is None:
+            await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from infra.bundle import Bundle
 from infra.errors import DataError, Unavailable
+from infra.settings import Settings
 from offline.backtest.inprocess import InProcess
-from offline.backtest.through_kafka import ThroughKafka
+from offline.backtest.through_kafka import ThroughKafka, open_through_kafka
 from serving.messages import RecommendationRequest
 from streams.state import Outcome
+from tests.offline.backtest.toy_backtest import PLAN
 from tests.suites.runner_suite import CUT, WEEK, as_bytes, everything
 from tests.support.remade import remade
 from tests.support.tiny import CUSTOMERS, customer_id
@@ -55,10 +57,14 @@ async def test_killed_processes_and_a_pause_change_no_answer(tiny: Tiny, tmp_pat
 
 @pytest.mark.broker
 @pytest.mark.slow
-async def test_history_at_a_speed_takes_its_time(tiny: Tiny, tmp_path: Path) -> None:
+async def test_history_at_a_speed_takes_its_time(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A week, and the day after it, at four days a second; the clock stands again once all is folded."""
     loop = asyncio.get_running_loop()
-    async with ThroughKafka(tmp_path, kafka="tansu", speed=4 * 86_400.0) as runner:
+    settings = Settings(data_dir=tmp_path)
+    async with await open_through_kafka(settings, PLAN, f"{4 * 86_400}x") as runner:
+        assert f"kill -USR1 {os.getpid()} pauses" in capsys.readouterr().err
         await runner.take(tiny.bundle)
         began = loop.time()
         assert await runner.fold(tiny.log, CUT, CUT + WEEK + timedelta(days=1)) == {Outcome.APPLIED: CUSTOMERS * 2}
