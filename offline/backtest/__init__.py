@@ -1,1 +1,1 @@
-"""History replayed through the code that serves: what would have been recommended then, and would it have sold?"""
+"""Backtests: history replayed through the very code that serves, step by step, predictions before labels."""
