@@ -75,6 +75,4 @@ class Pool:
         sums = self._sums[order]
         drawn = Bootstrap(len(sums), seed).means(sums)
         total = sums.sum(axis=0)
-        return Pooled(
-            self.columns, len(sums), int(total[-1]), total[:-1] / total[-1], drawn[:, :-1] / drawn[:, -1:]
-        )
+        return Pooled(self.columns, len(sums), int(total[-1]), total[:-1] / total[-1], drawn[:, :-1] / drawn[:, -1:])
