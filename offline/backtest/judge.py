@@ -16,12 +16,13 @@ import msgspec
 import numpy as np
 
 from infra.errors import ConfigurationError, GateError
+from offline.backtest.examples import example_customers
 from offline.backtest.ledger import Ledger, StepNote
 from offline.backtest.plan import BacktestPlan
 from offline.backtest.tally import METRICS, Key, Sums, Tally
 from offline.event_log import EventLog
 from offline.metrics import Floats
-from offline.pooled import Pool, Pooled
+from offline.pooled import Pooled
 from offline.report import COLUMNS, verdict
 from offline.scoreboard import HEADLINE
 
@@ -31,7 +32,8 @@ Row = dict[str, Any]
 
 
 def judge(ledger: Ledger, log: EventLog, plan: BacktestPlan, baseline: str | None = None) -> dict[str, Any]:
-    """What the report says of a backtest's lists: data, plan, contenders, steps, pooled, segments, variety, cost.
+    """What the report says of a backtest's lists: data, plan, contenders, steps, pooled, segments, variety,
+    cost, examples.
 
     Args:
         baseline: the contender that the others are measured by; None: of those after the first, the best in MAP@12.
@@ -45,34 +47,49 @@ def judge(ledger: Ledger, log: EventLog, plan: BacktestPlan, baseline: str | Non
     if baseline is not None and baseline not in names:
         raise ConfigurationError(f"baseline {baseline!r}; the contenders are {', '.join(names)}")
     tally = Tally(ledger, log, plan)
-    notes, steps = [], []
+    notes, found, alone = [], [], []
     for step in plan.steps:
-        bought, alone = tally.add(step)
+        bought, scores = tally.add(step)
         notes.append(ledger.note(step.number))
-        steps.append(
-            {
-                **msgspec.to_builtins(notes[-1]),
-                "judged": len(alone),
-                "not_asked": bought.not_asked,
-                "purchases": len(bought.truth.keys),
-                "purchases_of_unknown_articles": bought.unknown,
-                "metrics": _values(alone, names, METRICS, plan.seed),
-            }
-        )
+        found.append(bought)
+        alone.append(scores.result(plan.seed) if len(scores) else None)
     if not len(tally.everyone):
         raise GateError("nobody bought anything in any step; choose another --from and --to")
     everyone = tally.everyone.result(plan.seed)
-    of = _pairs(everyone, names, baseline)
-    pooled = _pooled(everyone, names, of, plan)
+    pairs = _pairs(everyone, names, baseline)
+    subject, other = pairs[0] if pairs else (names[0], names[0])
+    last = found[-1].truth.customers
     return {
         "data": _data(log),
         "plan": _plan(plan),
         "contenders": _contenders(plan, notes),
-        "steps": steps,
-        "pooled": pooled,
-        "segments": [_segment(key, sums, names, of, plan) for key, sums in tally.segments.items()],
+        "steps": [
+            {
+                **msgspec.to_builtins(note),
+                "judged": len(bought.truth),
+                "not_asked": bought.not_asked,
+                "purchases": len(bought.truth.keys),
+                "purchases_of_unknown_articles": bought.unknown,
+                "metrics": {} if scores is None else _values(scores, names, METRICS),
+                "comparisons": []
+                if scores is None
+                else [scores.compare(*pair, metric) for metric in HEADLINE for pair in pairs[:1]],
+            }
+            for note, bought, scores in zip(notes, found, alone, strict=True)
+        ],
+        "pooled": _pooled(everyone, names, pairs, plan),
+        "segments": [_segment(key, sums, names, pairs, plan) for key, sums in tally.segments.items()],
         "variety": tally.variety,
         "cost": _cost(notes, tally.milliseconds),
+        "examples": example_customers(
+            ledger,
+            log,
+            plan.steps[-1],
+            list(dict.fromkeys([subject, other])),
+            last,
+            tally.segments_of(last),
+            plan.seed,
+        ),
     }
 
 
@@ -132,7 +149,7 @@ def _pooled(everyone: Pooled, names: Sequence[str], pairs: Sequence[tuple[str, s
         "customer_steps": everyone.customer_steps,
         "baseline": baseline,
         "subject": subject,
-        "metrics": {name: {metric: everyone.value(name, metric) for metric in METRICS} for name in names},
+        "metrics": _values(everyone, names, METRICS),
         "headline": [
             row
             for row in rows
@@ -156,16 +173,13 @@ def _segment(key: Key, sums: Sums, names: Sequence[str], pairs: Sequence[tuple[s
         "customer_steps": found.customer_steps,
         "purchases": sums.purchases,
         "few": found.customers < FEW,
-        "metrics": {name: {metric: found.value(name, metric) for metric in HEADLINE} for name in names},
+        "metrics": _values(found, names, HEADLINE),
         "comparisons": [{**row, "sentence": sentence(row, words)} for row in rows],
     }
 
 
-def _values(pool: Pool, names: Sequence[str], metrics: Sequence[str], seed: int) -> dict[str, dict[str, Row]]:
-    """contender -> metric -> mean, low, high; nothing where nobody bought anything."""
-    if not len(pool):
-        return {}
-    found = pool.result(seed)
+def _values(found: Pooled, names: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Row]]:
+    """contender -> metric -> mean, low, high."""
     return {name: {metric: found.value(name, metric) for metric in metrics} for name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,10 @@ class Tally:
         order = ("customers", "category", "channel", "articles")
         found = sorted(self._parts, key=lambda key: order.index(key[0]))
         return {key: Sums(self._parts[key], self._purchases[key]) for key in found if len(self._parts[key])}
+
+    def segments_of(self, customers: Sequence[str]) -> dict[str, Mask]:
+        """Kinds of customers, bool[n] each, at the cut of the step added last."""
+        return self._known.segments(customers)
 
     @property
     def variety(self) -> dict[str, dict[str, float]]:
