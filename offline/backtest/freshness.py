@@ -165,8 +165,8 @@ def draw_panel(log: EventLog, plan: BacktestPlan, panel: int) -> list[str]:
 
 
 def visits_of(histories: Histories, runtime: Runtime, start: int, until: int) -> Iterator[Visit]:
-    """The visits that begin in [start, until) microseconds, customer after customer, with what of the runtime's articles
-    was bought in them before `until`; a visit in which none of these was bought counts, but is not given."""
+    """The visits that begin in [start, until) microseconds, customer after customer, with what was bought in them
+    before `until` of the runtime's articles; a visit in which none of these was bought counts, but is not given."""
     column = item_column(histories, runtime.items)
     gap = VISIT_GAP // timedelta(microseconds=1)
     for customer, first, last in zip(histories.customers, histories.offsets[:-1], histories.offsets[1:], strict=True):
