@@ -55,7 +55,14 @@ def build_neighbours(histories: Histories, items: ItemTable, cut: int) -> Neighb
 def _strongest(
     rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int32], weights: npt.NDArray[np.float64], n: int
 ) -> Neighbours:
-    """The NEIGHBOURS largest weights of each row; of equal ones the first article."""
+    """The NEIGHBOURS largest weights of each row, `rows` ascending; of equal ones the first article."""
+    start = np.searchsorted(rows, np.arange(n + 1))
+    # Of most pairs it is enough to know that others weigh more; sorting all of them took most of the time.
+    heavy = np.ones(len(rows), np.bool_)
+    for row in np.flatnonzero(np.diff(start) > NEIGHBOURS).tolist():
+        mine = slice(start[row], start[row + 1])
+        heavy[mine] = weights[mine] >= np.partition(weights[mine], -NEIGHBOURS)[-NEIGHBOURS]
+    rows, columns, weights = rows[heavy], columns[heavy], weights[heavy]
     order = np.lexsort((columns, -weights, rows))
     rows, columns, weights = rows[order], columns[order], weights[order]
     start = np.searchsorted(rows, np.arange(n + 1))

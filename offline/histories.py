@@ -21,3 +21,50 @@ def item_column(histories: Histories, items: ItemTable) -> npt.NDArray[np.int64]
     """item_idx of every event of the histories, -1 for an article that is not among the items; int64[n]."""
     place = np.array([items.index.get(article, -1) for article in histories.article_ids.tolist()], np.int64)
     return place[histories.articles] if len(place) else np.empty(0, np.int64)
+
+
+def extended(held: Histories, later: Histories) -> Histories:
+    """The histories of both, equal to those built from all events at once, at the cost of moving columns.
+
+    Args:
+        later: events none of which is earlier than any in `held`.
+    """
+    customers = sorted({*held.customers, *later.customers})
+    row = {name: number for number, name in enumerate(customers)}
+    places = dict(zip(held.article_ids.tolist(), range(len(held.article_ids)), strict=True))
+    for name in later.article_ids.tolist():
+        places.setdefault(name, len(places))
+    code = np.array([places[name] for name in later.article_ids.tolist()], np.int32)
+    parts = [np.array([row[name] for name in part.customers], np.int64) for part in (held, later)]
+    rows_held, rows_later = parts[0][held.customer_rows], parts[1][later.customer_rows]
+    fresh = ~_known(held.keys, rows_held, later.keys, rows_later)
+    rows = np.concatenate([rows_held, rows_later[fresh]])
+    order = np.argsort(rows, kind="stable")  # each part is in its customer's order, and `held` comes first
+    return Histories(
+        customers=customers,
+        row=row,
+        offsets=np.searchsorted(rows[order], np.arange(len(customers) + 1)),
+        occurred_at=np.concatenate([held.occurred_at, later.occurred_at[fresh]])[order],
+        keys=np.concatenate([held.keys, later.keys[fresh]])[order],
+        types=np.concatenate([held.types, later.types[fresh]])[order],
+        prices=np.concatenate([held.prices, later.prices[fresh]])[order],
+        quantities=np.concatenate([held.quantities, later.quantities[fresh]])[order],
+        articles=np.concatenate([held.articles, code[later.articles[fresh]]])[order].astype(np.int32),
+        article_ids=np.array(list(places), dtype=object),
+    )
+
+
+def _known(
+    held: npt.NDArray[np.uint64],
+    held_rows: npt.NDArray[np.int64],
+    later: npt.NDArray[np.uint64],
+    later_rows: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Which of the later events (key, customer's row) a customer has already; bool[n]."""
+    known = np.isin(later, held)
+    if known.any():
+        same = np.isin(held, later[known])
+        pairs = set(zip(held_rows[same].tolist(), held[same].tolist(), strict=True))
+        mine = zip(later_rows[known].tolist(), later[known].tolist(), strict=True)
+        known[known] = [pair in pairs for pair in mine]
+    return known

@@ -117,18 +117,34 @@ class Learner:
         return Learned(tower, catalog, rankers, examples)
 
     def light(self) -> Learned:
-        """A new catalogue, with its counts, factors and index, around the networks of the earlier run.
+        """A new catalogue around the networks of the earlier run, with these networks.
 
         Raises:
             DataError: there are none that fit.
         """
+        tower, catalog = self._around()
+        rankers, examples = self._earlier().rankers()
+        return Learned(tower, catalog, rankers, examples)
+
+    def catalog(self) -> Catalog:
+        """A new catalogue, with its counts, factors and index, around the tower of the earlier run.
+
+        Raises:
+            DataError: there is none that fits.
+        """
+        return self._around()[1]
+
+    def _around(self) -> tuple[TwoTower, Catalog]:
         shop = self._shop
         tower = new_two_tower(item_inputs(shop.items, shop.content), self._config.tower, self._seed)
-        if self._networks is None or not self._networks.put_tower(tower, shop.items):
-            raise DataError("no earlier run has left networks that fit; let one train")
-        rankers, examples = self._networks.rankers()
-        catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
-        return Learned(tower, catalog, rankers, examples)
+        if not self._earlier().put_tower(tower, shop.items):
+            raise DataError("the earlier run's networks do not fit; let one train")
+        return tower, self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
+
+    def _earlier(self) -> Networks:
+        if self._networks is None:
+            raise DataError("no earlier run has left networks; let one train")
+        return self._networks
 
     def _tower(self, tower: TwoTower, cut: int, config: TowerConfig, n: int) -> None:
         """Train in place through `cut`, or take up the checkpoint."""

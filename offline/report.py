@@ -72,11 +72,13 @@ def check_page(path: Path) -> None:
 
 def run_facts() -> dict[str, Any]:
     """What this process knows of itself: the command line, and the most memory it held."""
+    return {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "peak_memory_mb": peak_memory_mb()}
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "peak_memory_mb": round(peak / (1 if sys.platform == "linux" else 1024) / 1024, 1),
-    }
+    return round(peak / (1 if sys.platform == "linux" else 1024) / 1024, 1)
 
 
 def templates() -> Environment:

@@ -25,11 +25,12 @@ import torch
 import offline
 import serving
 import streams
-from infra.bundle import open_bundle, write_manifest
+from infra.bundle import open_bundle
 from infra.clock import Clock
 from infra.registry import Registry
 from offline.content.images import ImageStore
 from offline.content.vectors import ContentConfig
+from offline.draft import Draft
 from offline.evaluate import DAY, Evaluation, evaluate
 from offline.event_log import EventLog
 from offline.examples import purchases_between, unknown_purchases
@@ -46,15 +47,10 @@ from offline.train_ranking import RankingConfig
 from offline.train_retrieval import TowerConfig
 from offline.warm_start import Networks
 from offline.window import Window
-from serving.features import feature_hash
-from serving.golden import make_golden, open_runtime
+from serving.golden import open_runtime
 from serving.ranking import Ranker
-from serving.runtime import Runtime, load_runtime
-from streams.events import SCHEMA_VERSION, to_micros
-from streams.state import MAX_EVENTS
-from streams.state_format import STATE_FORMAT
-
-GOLDEN_CASES = 8
+from serving.runtime import Runtime
+from streams.events import to_micros
 
 
 @dataclass(frozen=True)
@@ -163,13 +159,11 @@ class OfflineRun:
         """
         started = time.monotonic()
         say(f"cut {self.window.cut.date()}, {self.window.horizon} days to predict")
-        shop = self.shop
-        before = self.before
-        ahead = self.horizon if before.horizon is None else before.horizon * DAY
-        learner = Learner(shop, self.config.learn, ahead, self.directory, self.config.seed, before.networks)
-        learned = learner.light() if before.light else learner.learn()
-        staged, facts = self._stage(shop, learned)
-        evaluation, against = learner.timed("evaluate", lambda: self._evaluate(staged, shop, learned.rankers))
+        learner = self.learner()
+        learned = learner.light() if self.before.light else learner.learn()
+        draft, facts = self._stage(learned)
+        staged = draft.directory
+        evaluation, against = learner.timed("evaluate", lambda: self._evaluate(draft, learned.rankers))
         decisions = [*gates(evaluation.metrics, facts["index_recall"]), *against]
         report = (
             {"cut": self.window.cut.isoformat(), "horizon_days": self.window.horizon}
@@ -180,7 +174,7 @@ class OfflineRun:
         )
         (staged / "report.json").write_text(json.dumps(report, indent=2))
         write_report(staged / "report.html", report, self.images)
-        self._manifest(staged, shop, evaluation)
+        draft.seal(evaluation.metrics)
         open_runtime(open_bundle(staged))
         passed = activate_anyway or all(gate.passed for gate in decisions)
         published = activate_anyway or all(gate.passed for gate in against)
@@ -191,17 +185,21 @@ class OfflineRun:
         seconds = learner.timings | {"total": round(time.monotonic() - started, 2)}
         return RunResult(bundle_id, published, passed, decisions, evaluation, report | {"seconds": seconds})
 
-    def _stage(self, shop: Shop, learned: Learned) -> tuple[Path, dict[str, Any]]:
+    def learner(self) -> Learner:
+        """What learns this run's networks; it learns when it is told to."""
+        ahead = self.horizon if self.before.horizon is None else self.before.horizon * DAY
+        return Learner(self.shop, self.config.learn, ahead, self.directory, self.config.seed, self.before.networks)
+
+    def _stage(self, learned: Learned) -> tuple[Draft, dict[str, Any]]:
         staged = self.directory / "bundle"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        return staged, stage(staged, self.directory, shop, learned)
+        facts = stage(staged, self.directory, self.shop, learned)
+        config = bundle_config(self.config, self.log, self.window)
+        return Draft(staged, self.shop, config, self.clock.now(), code_revision()), facts
 
-    def _evaluate(self, staged: Path, shop: Shop, rankers: Rankers) -> tuple[Evaluation, list[Gate]]:
-        (staged / "golden.jsonl").write_bytes(b"")
-        (staged / "report.json").write_text("{}")
-        self._manifest(staged, shop, None)
-        runtime = load_runtime(open_bundle(staged))
+    def _evaluate(self, draft: Draft, rankers: Rankers) -> tuple[Evaluation, list[Gate]]:
+        shop, runtime = self.shop, draft.open()
         later = load_histories(self.log, self.window.cut + timedelta(days=self.window.horizon))
         window = (self.cut, self.cut + self.horizon)
         truth = purchases_between(later, shop.items, *window)
@@ -227,38 +225,13 @@ class OfflineRun:
             with step("live bundle", len(truth)) as progress:
                 board = compare_with_live(runtime, live, histories, truth, self.cut, progress, seed=self.config.seed)
             against = [live_gate(board, live.bundle_id)]
-        some = histories.customers[:: max(1, len(histories.customers) // GOLDEN_CASES)][:GOLDEN_CASES]
-        states = [histories.state(customer, self.cut) for customer in some]
-        (staged / "golden.jsonl").write_bytes(make_golden(runtime, [*states, None], self.window.cut))
+        draft.vouch(runtime)
         return replace(evaluation, details=evaluation.details | {"purchases_of_unknown_articles": unknown}), against
 
-    def _manifest(self, staged: Path, shop: Shop, evaluation: Evaluation | None) -> None:
-        (staged / "manifest.json").unlink(missing_ok=True)
-        write_manifest(
-            staged,
-            created_at=self.clock.now(),
-            trained_through=self.window.cut,
-            config=asdict(self.config)
-            | {
-                "horizon_days": self.window.horizon,
-                "source": self.log.manifest.source,
-                "data": self.log.content_hash,
-                "ranker": json.loads((staged / "features.json").read_text())["ranker"],
-            },
-            contracts={
-                "events": str(SCHEMA_VERSION),
-                "state": f"{STATE_FORMAT}:{MAX_EVENTS}",
-                "features": feature_hash(),
-                "metric": "inner_product",
-            },
-            counts={
-                "items": len(shop.items),
-                "customers": len(shop.histories.customers),
-                "events": len(shop.histories),
-            },
-            metrics=evaluation.metrics if evaluation else {},
-            code_revision=code_revision(),
-        )
+
+def bundle_config(config: RunConfig, log: EventLog, window: Window) -> dict[str, Any]:
+    """What a manifest says of how a bundle was made."""
+    return asdict(config) | {"horizon_days": window.horizon, "source": log.manifest.source, "data": log.content_hash}
 
 
 def say(text: str) -> None:

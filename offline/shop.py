@@ -55,13 +55,36 @@ class Shop:
 
 def load_shop(log: EventLog, window: Window, content: ContentConfig, images: ImageStore | None, cache: Path) -> Shop:
     """Read what the log knows before the window's cut; `cache` is a directory for content vectors."""
-    cut = to_micros(window.cut)
+    articles = log.articles(window.cut)
+    vectors, space = shop_content(articles, images, content, cache)
     histories = load_histories(log, window.cut)
-    articles, customers = log.articles(window.cut), log.customers()
-    table = build_items(articles, histories, cut)
-    pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
-    segments = {customer: band for customer, band in pairs if band}
-    # To the half precision in which the bundle keeps them: towers and ranker learn from the numbers that serve.
+    return make_shop(to_micros(window.cut), histories, articles, customer_segments(log), vectors, space)
+
+
+def shop_content(
+    articles: pa.Table, images: ImageStore | None, content: ContentConfig, cache: Path
+) -> tuple[npt.NDArray[np.float32], ContentSpace]:
+    """`Shop.content` and `Shop.space`, to the half precision in which the bundle keeps the vectors: towers and ranker
+    learn from the numbers that serve."""
     vectors, space = content_and_space(articles, images, content, cache)
-    halved = vectors.astype(np.float16).astype(np.float32)
-    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, halved, space)
+    return vectors.astype(np.float16).astype(np.float32), space
+
+
+def customer_segments(log: EventLog) -> dict[str, str]:
+    """`Shop.segments`."""
+    customers = log.customers()
+    pairs = zip(customers["customer_id"].to_pylist(), customers["age_band"].to_pylist(), strict=True)
+    return {customer: band for customer, band in pairs if band}
+
+
+def make_shop(
+    cut: int,
+    histories: Histories,
+    articles: pa.Table,
+    segments: dict[str, str],
+    content: npt.NDArray[np.float32],
+    space: ContentSpace,
+) -> Shop:
+    """A shop of what was read; see Shop."""
+    table = build_items(articles, histories, cut)
+    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, content, space)

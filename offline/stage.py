@@ -1,4 +1,4 @@
-"""Write what was learned as a bundle's files."""
+"""Write what was learned as a bundle's files: what is counted at a cut, and the networks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from offline.learn import Learned
 from offline.shop import Shop
 from offline.train_ranking import gate_entropy
 from serving.features import FEATURES, SOURCES, feature_hash
+from serving.runtime import Catalog
+
+# What `stage_networks` writes: the same as long as the networks are.
+NETWORK_FILES = ("features.json", "query_encoder.onnx", "ranker.onnx")
 
 
 def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[str, Any]:
@@ -26,7 +30,12 @@ def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[st
     Raises:
         GateError: an exported network differs from the trained one.
     """
-    catalog, examples, rankers = learned.catalog, learned.examples, learned.rankers
+    stage_catalog(directory, shop, learned.catalog)
+    return stage_networks(directory, peers, shop, learned)
+
+
+def stage_catalog(directory: Path, shop: Shop, catalog: Catalog) -> None:
+    """Write everything but the networks: articles, their vectors, index, counts and factors."""
     pq.write_table(shop.items_table, directory / "items.parquet")
     np.save(directory / "item_vectors.npy", catalog.vectors)
     # Half precision: these are read, not trained on, and the index holds no more.
@@ -45,6 +54,16 @@ def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[st
         ),
         directory / "segments.parquet",
     )
+    (directory / "retrieval.json").write_bytes(msgspec.json.encode(catalog.retrieval))
+
+
+def stage_networks(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[str, Any]:
+    """Write NETWORK_FILES, and the peer rankers as in `stage`; returns what was found out.
+
+    Raises:
+        GateError: an exported network differs from the trained one.
+    """
+    examples, rankers = learned.examples, learned.rankers
     spec = {
         "hash": feature_hash(),
         "features": FEATURES,
@@ -53,7 +72,6 @@ def stage(directory: Path, peers: Path, shop: Shop, learned: Learned) -> dict[st
         "tasks": rankers.tasks(rankers.serving),
     }
     (directory / "features.json").write_text(json.dumps(spec, indent=2))
-    (directory / "retrieval.json").write_bytes(msgspec.json.encode(catalog.retrieval))
     return {
         "onnx_max_difference": {
             "query_encoder": export_query_encoder(learned.tower, directory / "query_encoder.onnx"),

@@ -10,7 +10,7 @@ A backtest that was stopped goes on behind its last sealed step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -83,9 +83,13 @@ class Ledger:
 
     def seal(self, note: StepNote, answers: Iterable[tuple[str, Recommendations]]) -> None:
         """Write a step's predictions, as (contender's name, answer), and then its note."""
+        self.seal_parts(note, [predictions(answers)])
+
+    def seal_parts(self, note: StepNote, parts: Sequence[pa.Table]) -> None:
+        """The same for PREDICTIONS in parts."""
         path = self._path(note.number, "parquet")
         aside = path.with_name(f".{path.name}")
-        pq.write_table(_table(answers), aside, compression="zstd")
+        pq.write_table(pa.concat_tables([PREDICTIONS.empty_table(), *parts]), aside, compression="zstd")
         aside.replace(path)
         _write(self._path(note.number, "json"), msgspec.json.format(msgspec.json.encode(note), indent=2))
 
@@ -118,7 +122,8 @@ class Ledger:
         return self.directory / f"step-{number:04d}.{kind}"
 
 
-def _table(answers: Iterable[tuple[str, Recommendations]]) -> pa.Table:
+def predictions(answers: Iterable[tuple[str, Recommendations]]) -> pa.Table:
+    """PREDICTIONS of answers, each with its contender's name."""
     rows = [
         (
             contender,
