@@ -36,7 +36,7 @@ KINDS = {
 }
 
 
-def write_backtest(path: Path, report: Row, pictures: ImageStore | None = None) -> None:
+def write_backtest_report(path: Path, report: Row, pictures: ImageStore | None = None) -> None:
     """Render and write, whole or not at all.
 
     Args:
