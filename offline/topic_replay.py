@@ -75,7 +75,8 @@ class History:
 
 @dataclass(frozen=True)
 class Outcome:
-    """sent: by this run · first: number of the first of these, None without · position: what the topic has all events before."""
+    """sent: by this run · first: number of the first of these · position: the topic has all events before this number ·
+    reached: when the last one sent occurred."""
 
     replay_id: str
     sent: int
