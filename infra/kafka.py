@@ -232,6 +232,29 @@ class Producer:
                     waiting = []
             yield await asyncio.gather(*waiting)
 
+    async def send_in_order(
+        self, topic: str, partition: int, messages: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]
+    ) -> None:
+        """Send (key, value, headers) to one partition, a batch after the other, and wait until the broker has them.
+
+        No batch leaves before the one ahead of it is acknowledged, so the partition never holds a message without
+        those before it, whatever fails. A batch whose acknowledgement was lost is sent again by the library: it may
+        stand there twice.
+
+        Raises:
+            BrokerUnavailable: the rest was not sent, from a batch on that may or may not have arrived.
+        """
+        with broker_errors(self._settings):
+            producer = self._connected()
+            batch = producer.create_batch()
+            for key, value, headers in messages:
+                if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                    await (await producer.send_batch(batch, topic, partition=partition))
+                    batch = producer.create_batch()
+                    batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+            if batch.record_count():
+                await (await producer.send_batch(batch, topic, partition=partition))
+
     def _connected(self) -> Any:
         if self._producer is None:
             raise BrokerUnavailable(f"the producer for {self._settings.url} is not started, or has been stopped")
