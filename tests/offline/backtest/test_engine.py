@@ -50,7 +50,7 @@ class Known:
 def known(log: EventLog, ledger: Path, data_dir: Path) -> Known:
     catalogues: dict[int, dict[str, float]] = {}
 
-    async def look(step: Step, bundles: Mapping[str, Bundle], runner: Runner) -> None:
+    def look(step: Step, bundles: Mapping[str, Bundle]) -> None:
         items = open_runtime(bundles["full"]).items
         catalogues[step.number] = dict(zip(items.article_ids, items.prices.tolist(), strict=True))
 
@@ -163,14 +163,15 @@ def test_who_is_asked_in_a_step_comes_in_it_and_gets_what_all_get(two: Two, tmp_
 
 
 def test_states_are_those_of_the_log_at_the_cut(two: Two, tmp_path: Path) -> None:
-    async def compare(step: Step, bundles: Mapping[str, Bundle], runner: Runner) -> None:
-        assert isinstance(runner, InProcess)
+    runner = InProcess()
+
+    def compare(step: Step, bundles: Mapping[str, Bundle]) -> None:
         expected = replay_states(two.plain.scan(until=step.cut))
-        found = await runner.store.load(CUSTOMERS)
+        found = asyncio.run(runner.store.load(CUSTOMERS))
         states = {stored.state.customer_id: stored.state for stored in found if stored is not None}
         assert {c: encode_state(s) for c, s in states.items()} == {c: encode_state(s) for c, s in expected.items()}
 
-    run_backtest(two.plain, tmp_path, two.data_dir, afterwards=compare)
+    run_backtest(two.plain, tmp_path, two.data_dir, afterwards=compare, runner=runner)
 
 
 def test_a_bundle_grown_from_step_to_step_is_that_of_one_reading(two: Two, tmp_path: Path) -> None:
