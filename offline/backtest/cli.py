@@ -88,13 +88,12 @@ def backtest(
     from dataclasses import replace
     from datetime import timedelta
 
-    from infra.registry import Registry
     from offline.backtest.builder import BundleBuilder
     from offline.backtest.engine import Backtest
     from offline.backtest.freshness import Freshness, freshness
     from offline.backtest.judge import judge
     from offline.backtest.ledger import Ledger
-    from offline.backtest.plan import BUILT, BacktestPlan, contenders_of
+    from offline.backtest.plan import BacktestPlan, contenders_of
     from offline.backtest.report import write_backtest_report
     from offline.content.images import open_images
     from offline.event_log import import_data, log_directory
@@ -111,8 +110,7 @@ def backtest(
     limit_threads(2)
     length = _duration("--step", step)
     log = import_data(source, path, log_directory(settings.data_dir, source))
-    midnight = log.span[1].replace(hour=0, minute=0, second=0, microsecond=0)
-    last = parse_day(end) if end else midnight
+    last = parse_day(end) if end else log.span[1].replace(hour=0, minute=0, second=0, microsecond=0)
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     plan = BacktestPlan(
         start=parse_day(start) if start else last - 8 * length,
@@ -132,10 +130,8 @@ def backtest(
         raise ConfigurationError(f"--to {plan.end.isoformat()}: the log ends on {log.span[1].isoformat()}")
     photos = open_images(images) if images else None
     ledger = Ledger.of(settings.data_dir, plan, log)
-    registry = Registry(settings.registry.url)
-    given: dict[str, Bundle] = {c.bundle: registry.open(c.bundle) for c in plan.contenders if c.bundle != BUILT}
     builder = BundleBuilder(log, plan, ledger.directory, settings.data_dir, photos)
-    test = Backtest(log, plan, ledger, builder, given)
+    test = Backtest(log, plan, ledger, builder, _given(settings, plan))
     measured = Freshness(ledger, log, plan) if fresh else None
 
     def afterwards(done: Step, by: Mapping[str, Bundle]) -> None:
@@ -152,6 +148,15 @@ def backtest(
         click.echo(json.dumps(report))
     else:
         show(report)
+
+
+def _given(settings: Settings, plan: BacktestPlan) -> dict[str, Bundle]:
+    """The bundles of the registry that stand in the plan, by id."""
+    from infra.registry import Registry
+    from offline.backtest.plan import BUILT
+
+    registry = Registry(settings.registry.url)
+    return {c.bundle: registry.open(c.bundle) for c in plan.contenders if c.bundle != BUILT}
 
 
 async def _open_runner(settings: Settings, plan: BacktestPlan, speed: str | None) -> Runner:

@@ -33,8 +33,8 @@ from streams.state import Outcome
 
 CHUNK = 128  # customers asked at a time
 
-# Told of every step once it is sealed, with the bundles that answered, by contender: who wants to ask more does so here,
-# in a thread. Of the step that was sealed last it is told again when a backtest goes on, since a kill may have come first.
+# Told of every step once it is sealed, in a thread, with the bundles that answered by contender: who wants to ask more
+# does so here. It is told again of the step that was sealed last when a backtest goes on: a kill may have come first.
 Afterwards = Callable[[Step, Mapping[str, Bundle]], None]
 
 
