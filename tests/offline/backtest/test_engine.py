@@ -191,7 +191,8 @@ def test_networks_learn_from_nothing_younger_than_the_label_delay(two: Two, tmp_
     late = [(PLAN.start - timedelta(hours=n), who, "shoe-3", 10.0) for n, who in enumerate(CUSTOMERS, start=1)]
     log = toy_log(tmp_path / "late", late)
     plain, delayed = (
-        BundleBuilder(one, PLAN, tmp_path, two.data_dir).bundle(PLAN.steps[0]) for one in (two.plain, log)
+        BundleBuilder(one, PLAN, tmp_path / name, two.data_dir).bundle(PLAN.steps[0])
+        for name, one in (("plain", two.plain), ("delayed", log))
     )
     same = ("query_encoder.onnx", "ranker.onnx", "item_vectors.npy")
     assert all(plain.manifest.files[name] == delayed.manifest.files[name] for name in same)
