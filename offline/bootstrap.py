@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 RESAMPLES = 1_000
-BLOCK = 100  # resamples at a time: 100 x 20,000 customers are 16 MB
+CELLS = 2_000_000  # counts drawn at a time, resamples x customers: 16 MB
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Bootstrap:
         rng = np.random.default_rng(self._seed)
         even = np.full(self._n, 1 / self._n)
         parts = []
-        for first in range(0, self._resamples, BLOCK):
-            counts = rng.multinomial(self._n, even, size=min(BLOCK, self._resamples - first))
+        block = max(1, CELLS // self._n)
+        for first in range(0, self._resamples, block):
+            counts = rng.multinomial(self._n, even, size=min(block, self._resamples - first))
             parts.append(counts.astype(np.float64) @ scores)
         return np.concatenate(parts) / self._n
 

@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from html import escape
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 
 # Matplotlib wants colours, the page has names: each stands for one until the SVG is written.
 INK, SOFT, LINE, ACCENT, WARM, PAPER = (f"#0000{n:02x}" for n in range(1, 7))
+SERIES = tuple(f"#0000{n:02x}" for n in range(7, 13))  # of lines that stand for equals; the page's legend has them too
 NAMES = {INK: "--ink", SOFT: "--soft", LINE: "--line", ACCENT: "--accent", WARM: "--warm", PAPER: "--card"}
+NAMES |= {colour: f"--series-{n}" for n, colour in enumerate(SERIES)}
 STYLE: Any = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # labels are data: two dollar signs in one are no formula
     "font.size": 11,
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -35,6 +40,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
 }
 WIDTH = 5.2  # inches of 72 points: a phone shows it almost at full size
+DAY = 86_400.0  # seconds
 ENOUGH = 1.15  # of a logarithmic axis, either side of what is drawn
 
 
@@ -147,6 +153,33 @@ def curves(lines: Mapping[str, Sequence[float]], y: str) -> str:
         return _svg(figure, y)
 
 
+def bands(lines: Sequence[Sequence[tuple[datetime, float, float, float]]], what: str) -> str:
+    """Values over time, each line in a band from low to high; the first two, which are compared, stand out.
+
+    Args:
+        lines: (time, value, low, high) of one or more moments each, in the order of SERIES; beyond these the colours
+            come again, dashed.
+    """
+    with _figure(3.1) as (figure, axes):
+        for n, line in reversed(list(enumerate(lines))):
+            colour, style = SERIES[n % len(SERIES)], "-" if n < len(SERIES) else (0, (4, 2))
+            times, values, low, high = zip(*line, strict=True)
+            place = [moment.timestamp() / DAY for moment in times]
+            if len(line) > 1:
+                axes.fill_between(place, low, high, color=colour, alpha=0.16 if n < 2 else 0.06, linewidth=0)
+            else:
+                axes.vlines(place, low, high, color=colour, linewidth=2, alpha=0.5)
+            axes.plot(
+                place, values, color=colour, linestyle=style, linewidth=2.4 if n < 2 else 1.4, marker="o", markersize=4
+            )
+        moments = sorted({point[0] for line in lines for point in line})
+        ticks = moments[:: -(-len(moments) // 6)]
+        axes.set_xticks([t.timestamp() / DAY for t in ticks], [f"{t.day} {t:%b}" for t in ticks])
+        axes.margins(x=0.03)
+        axes.grid(axis="y")
+        return _svg(figure, what)
+
+
 @contextmanager
 def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
     """One figure with one pair of axes in the report's style; nothing global is left changed."""
@@ -212,7 +245,8 @@ def _svg(figure: Figure, what: str) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{what}" width="100%"', text, count=1)
+    said = f' role="img" aria-label="{escape(what)}" width="100%"'
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda tag: tag[1] + said, text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would reach beyond the SVG
     text = re.sub(r'<g id="[^"]*"', "<g", text)

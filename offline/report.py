@@ -50,7 +50,11 @@ def write_report(path: Path, report: Row, pictures: ImageStore | None = None) ->
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
-    text = render_report(report, pictures)
+    write_page(path, render_report(report, pictures))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Whole or not at all."""
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
@@ -77,8 +81,8 @@ def peak_memory_mb() -> float:
     return round(peak / (1 if sys.platform == "linux" else 1024) / 1024, 1)
 
 
-def render_report(report: Row, pictures: ImageStore | None = None) -> str:
-    """The page as text."""
+def templates() -> Environment:
+    """The templates of the pages, with what they say numbers by; whatever is put in is text, never markup."""
     environment = Environment(
         loader=PackageLoader("offline"),
         autoescape=True,
@@ -93,16 +97,25 @@ def render_report(report: Row, pictures: ImageStore | None = None) -> str:
         "hue": hue,
         "ago": ago,
     }
-    return environment.get_template("report.html").render(
-        report=report,
-        title=title(report),
-        days=days(report),
-        columns=COLUMNS,
-        groups=groups(report),
-        best=best_values(report),
-        plots={name: Markup(svg) for name, svg in draw(report).items()},
-        picture=lambda article: picture(pictures, article),
-        pictured=pictures is not None,
+    return environment
+
+
+def render_report(report: Row, pictures: ImageStore | None = None) -> str:
+    """The page as text."""
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            report=report,
+            title=title(report),
+            days=days(report),
+            columns=COLUMNS,
+            groups=groups(report),
+            best=best_values(report),
+            plots={name: Markup(svg) for name, svg in draw(report).items()},
+            picture=lambda article: picture(pictures, article),
+            pictured=pictures is not None,
+        )
     )
 
 
@@ -169,10 +182,21 @@ def title(report: Row) -> str:
 def days(report: Row) -> str:
     """The days that were predicted."""
     first = datetime.fromisoformat(report["cut"])
-    last = first + timedelta(days=report["horizon_days"] - 1)
-    if last.month == first.month:
-        return f"{first.day}\u2060–\u2060{last.day} {last:%B %Y}" if last != first else f"{last.day} {last:%B %Y}"
-    return f"{first.day} {first:%B} – {last.day} {last:%B %Y}"
+    return days_in_words(first, first + timedelta(days=report["horizon_days"] - 1))
+
+
+def days_in_words(first: datetime, last: datetime) -> str:
+    """From the first day to the last, both counted.
+
+    >>> days_in_words(datetime(2017, 11, 26), datetime(2018, 1, 1))
+    '26 November 2017 – 1 January 2018'
+    """
+    if (last.year, last.month) == (first.year, first.month):
+        return (
+            f"{last.day} {last:%B %Y}" if last.day == first.day else f"{first.day}\u2060–\u2060{last.day} {last:%B %Y}"
+        )
+    year = "" if last.year == first.year else f" {first.year}"
+    return f"{first.day} {first:%B}{year} – {last.day} {last:%B %Y}"
 
 
 def groups(report: Row) -> dict[str, list[str]]:

@@ -16,9 +16,9 @@ import numpy as np
 
 from infra.errors import ConfigurationError
 from infra.registry import Registry
-from offline.bootstrap import Bootstrap, comparison
 from offline.evaluate import Evaluation
 from offline.event_log import EventLog
+from offline.pooled import Pool
 from offline.run import OfflineRun
 from offline.scoreboard import HEADLINE
 from offline.window import WEEK, Window
@@ -71,47 +71,22 @@ def run_rolling(
 
 
 def pool(evaluations: Sequence[Evaluation], seed: int) -> dict[str, Any]:
-    """Means over all weeks' customers, every (customer, week) counted once, and `full` against each baseline.
-
-    Customers are resampled with all their weeks: the weeks of one customer are no independent witnesses
-    (Field and Welsh 2007, the cluster bootstrap).
-    """
+    """Means over all weeks' customers, every (customer, week) counted once, and `full` against each baseline; customers
+    are resampled with all their weeks."""
     boards = [board for evaluation in evaluations if (board := evaluation.board) is not None]
     names = [name for name in boards[0].scores if all(name in board.scores for board in boards)]
     baselines = [name for name in boards[0].baselines if name in names]
-    customers = sorted({customer for evaluation in evaluations for customer in evaluation.judged})
-    row = {customer: n for n, customer in enumerate(customers)}
-    columns = [(name, metric) for name in names for metric in HEADLINE]
-    sums = np.zeros((len(customers), len(columns) + 1))  # the last column counts the customer's weeks
+    pooled = Pool([(name, metric) for name in names for metric in HEADLINE])
     for evaluation, board in zip(evaluations, boards, strict=True):
-        rows = [row[customer] for customer in evaluation.judged]
-        for column, (name, metric) in enumerate(columns):
-            sums[rows, column] += board.scores[name][metric]
-        sums[rows, -1] += 1
-    drawn = Bootstrap(len(customers), seed).means(sums)
-    means, drawn = sums.sum(axis=0) / sums[:, -1].sum(), drawn / drawn[:, -1:]
-    place = {column: n for n, column in enumerate(columns)}
-    metrics = {name: {m: round(float(means[place[name, m]]), 5) for m in HEADLINE} for name in names}
-    comparisons = [
-        {
-            "contender": "full",
-            "baseline": other,
-            "metric": metric,
-            **comparison(
-                len(customers),
-                means[[place["full", metric], place[other, metric]]],
-                drawn[:, place["full", metric]],
-                drawn[:, place[other, metric]],
-            ).report(),
-        }
-        for metric in HEADLINE
-        for other in names
-        if other != "full"
-    ]
+        scores = np.stack([board.scores[name][metric] for name, metric in pooled.columns], axis=1)
+        pooled.add(evaluation.judged, scores)
+    found = pooled.result(seed)
+    metrics = {name: {metric: found.mean(name, metric) for metric in HEADLINE} for name in names}
+    comparisons = [found.compare("full", other, metric) for metric in HEADLINE for other in names if other != "full"]
     best = {metric: max((metrics[name][metric], name) for name in baselines)[1] for metric in HEADLINE}
     return {
-        "customers": len(customers),
-        "customer_weeks": int(sums[:, -1].sum()),
+        "customers": found.customers,
+        "customer_weeks": found.customer_steps,
         "metrics": metrics,
         "headline": [row for row in comparisons if row["baseline"] == best[row["metric"]]],
         "comparisons": comparisons,

@@ -51,7 +51,10 @@ class Truth:
     def of_articles(self, mask: npt.NDArray[np.bool_]) -> tuple[Truth, Ints]:
         """The purchases of the articles in `mask`, bool[n_items], alone: the customers that have any, and their rows
         in this truth, int64[m]."""
-        keep = mask[self.keys % self.n_items]
+        return self.of_purchases(mask[self.keys % self.n_items])
+
+    def of_purchases(self, keep: npt.NDArray[np.bool_]) -> tuple[Truth, Ints]:
+        """The same for some of the purchases, bool[p]."""
         rows, place = np.unique(self.rows[keep], return_inverse=True)
         keys = place * self.n_items + self.keys[keep] % self.n_items
         return Truth([self.customers[row] for row in rows.tolist()], self.n_items, keys), rows
