@@ -25,6 +25,7 @@ from offline.backtest.plan import Contender, Step
 from offline.backtest.reveal import truth
 from offline.backtest.runner import Runner
 from offline.event_log import EventLog
+from offline.run import limit_threads
 from offline.shop import Shop
 from serving.features import FEATURES
 from serving.golden import open_runtime
@@ -72,6 +73,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    limit_threads(1)  # as in the tests themselves: this comes before what is done for each of them
     directory = tmp_path_factory.mktemp("two")
     hour = timedelta(hours=1)
     purchases = [(PLANTED + n * hour, who, "shoe-3", 10.0) for n, who in enumerate(CUSTOMERS)]
