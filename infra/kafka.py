@@ -205,16 +205,55 @@ class Producer:
             BrokerUnavailable: at least one was not acknowledged; others may have been.
         """
         sent = 0
+        async for placed in self._placed(messages):
+            sent += len(placed)
+        return sent
+
+    async def place_many(self, messages: Iterable[tuple[str, bytes | None, bytes | None]]) -> dict[TopicPartition, int]:
+        """As `send_many`; returns the offset after the last of them in each partition that took some.
+
+        Raises:
+            BrokerUnavailable: at least one was not acknowledged; others may have been.
+        """
+        ends: dict[TopicPartition, int] = {}
+        async for placed in self._placed(messages):
+            for record in placed:
+                ends[record.topic_partition] = max(record.offset + 1, ends.get(record.topic_partition, 0))
+        return ends
+
+    async def _placed(self, messages: Iterable[tuple[str, bytes | None, bytes | None]]) -> AsyncIterator[list[Any]]:
+        """Where the broker has put them, a window at a time."""
         waiting: list[asyncio.Future[Any]] = []
         with broker_errors(self._settings):
             for topic, key, value in messages:
                 waiting.append(await self._connected().send(topic, value, key=key))
-                sent += 1
                 if len(waiting) >= SEND_WINDOW:
-                    await asyncio.gather(*waiting)
-                    waiting.clear()
-            await asyncio.gather(*waiting)
-        return sent
+                    yield await asyncio.gather(*waiting)
+                    waiting = []
+            yield await asyncio.gather(*waiting)
+
+    async def send_in_order(
+        self, topic: str, partition: int, messages: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]
+    ) -> None:
+        """Send (key, value, headers) to one partition, a batch after the other, and wait until the broker has them.
+
+        No batch leaves before the one ahead of it is acknowledged, so the partition never holds a message without
+        those before it, whatever fails. A batch whose acknowledgement was lost is sent again by the library: it may
+        stand there twice.
+
+        Raises:
+            BrokerUnavailable: the rest was not sent, from a batch on that may or may not have arrived.
+        """
+        with broker_errors(self._settings):
+            producer = self._connected()
+            batch = producer.create_batch()
+            for key, value, headers in messages:
+                if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                    await (await producer.send_batch(batch, topic, partition=partition))
+                    batch = producer.create_batch()
+                    batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+            if batch.record_count():
+                await (await producer.send_batch(batch, topic, partition=partition))
 
     def _connected(self) -> Any:
         if self._producer is None:

@@ -1,15 +1,17 @@
-"""A second look at a topic, by a connection of its own: is there something to read where a consumer stands?"""
+"""A second look at a topic, by a connection of its own: is there something to read where a consumer stands, and how far
+has a group come?"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import broker_errors
+from infra.kafka import broker_errors, connecting
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
@@ -51,3 +53,46 @@ async def unread(
     finally:
         await consumer.stop()
     return found
+
+
+class GroupOffsets:
+    """What a consumer group has committed, seen from outside it."""
+
+    def __init__(self, settings: KafkaSettings, group: str) -> None:
+        self._settings = settings
+        self._group = group
+        self._consumer: Any = None
+
+    async def __aenter__(self) -> Self:
+        """Connect, without joining the group.
+
+        Raises:
+            ConfigurationError: the broker refuses us. BrokerUnavailable: it does not answer.
+        """
+        consumer = AIOKafkaConsumer(
+            group_id=self._group,
+            enable_auto_commit=False,
+            request_timeout_ms=self._settings.request_timeout_ms,
+            **client_arguments(self._settings),
+        )
+        try:
+            async with connecting(self._settings):
+                await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        self._consumer = consumer
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        consumer, self._consumer = self._consumer, None
+        await consumer.stop()
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset that the group would read of each partition; 0 where it has committed none.
+
+        Raises:
+            BrokerUnavailable: no answer.
+        """
+        with broker_errors(self._settings):
+            return {tp: await self._consumer.committed(tp) or 0 for tp in partitions}

@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from infra.clock import Clock, ReplayClock, SystemClock
+from infra.clock import Clock, ReplayClock, SharedClock, SystemClock
 from infra.errors import ConfigurationError
 
 PREFIX = "MODISTE_"
@@ -224,8 +224,10 @@ class ResponderSettings(Section):
 
 
 class ClockSettings(Section):
-    """Which time it is: the machine's own, or (with `origin`) that of a replay all processes share."""
+    """Which time it is: the machine's own; with `origin` that of a replay all processes share; with `file` that of one
+    whose driver moves it (`infra.clock.SharedClock`)."""
 
+    file: Path | None = None
     origin: Annotated[AwareDatetime, AfterValidator(_utc)] | None = None
     started_at: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     speed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -236,6 +238,8 @@ class ClockSettings(Section):
             raise ValueError("origin and started_at (seconds since 1970) belong together; give both or neither")
         if self.origin is None and self.speed != 1.0:
             raise ValueError("speed needs origin and started_at")
+        if self.file is not None and self.origin is not None:
+            raise ValueError("file holds a clock of its own; give it or origin and started_at, not both")
         return self
 
 
@@ -344,7 +348,16 @@ def load_settings(env: Mapping[str, str] | None = None, file: Path | None = None
 
 
 def make_clock(settings: ClockSettings) -> Clock:
-    """The clock every process of one run shares: SystemClock, or a ReplayClock when `origin` is set."""
+    """The clock every process of one run shares: SystemClock, a SharedClock when `file` is set, or a ReplayClock when
+    `origin` is.
+
+    Raises:
+        ConfigurationError: `file` is not there, or is not a clock.
+    """
+    if settings.file is not None:
+        shared = SharedClock(settings.file)
+        shared.now()
+        return shared
     if settings.origin is None or settings.started_at is None:
         return SystemClock()
     return ReplayClock(settings.origin, settings.started_at, settings.speed)

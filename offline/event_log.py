@@ -115,6 +115,20 @@ class EventLog:
                 table = table.filter(pc.less(table["occurred_at"], pa.scalar(until, _TIME)))
             yield from table.combine_chunks().to_batches()
 
+    def rows(self, start: datetime | None = None, until: datetime | None = None) -> int:
+        """How many events `scan` gives; of whole days the manifest knows it."""
+        total = 0
+        for path in self.days:
+            day = datetime.fromisoformat(path.stem).replace(tzinfo=UTC)
+            following = day + timedelta(days=1)
+            if (start is None or start <= day) and (until is None or until >= following):
+                total += self.manifest.files[f"events/{path.name}"].rows
+            elif (start is None or start < following) and (until is None or until > day):
+                total += sum(
+                    batch.num_rows for batch in self.scan(max(start or day, day), min(until or following, following))
+                )
+        return total
+
     def read(self, start: datetime | None = None, until: datetime | None = None) -> pa.Table:
         """All of `scan` as one table."""
         return pa.Table.from_batches(list(self.scan(start, until)), EVENT_SCHEMA)

@@ -49,27 +49,38 @@ def encoder_input(states: Sequence[CustomerState], index: Mapping[str, int]) -> 
         index: article_id -> item_idx of one bundle; unknown articles are skipped.
     """
     shape = (len(states), SEQUENCE_LENGTH)
+    items: list[int] = []
+    times: list[npt.NDArray[np.int64]] = []
+    for state in states:
+        recent = [index.get(article_id) for article_id in state.article_ids[-SEQUENCE_LENGTH:]]
+        positions: slice | list[int] = slice(len(state) - len(recent), None)
+        if None in recent:
+            positions = _known_positions(state, index)
+            recent = [index[state.article_ids[position]] for position in positions]
+        items.extend(recent)  # type: ignore[arg-type]  # none is None
+        times.append(state.occurred_at[positions])
     item_idx = np.zeros(shape, np.int64)
     gaps = np.zeros(shape, np.float32)
-    mask = np.zeros(shape, np.float32)
-    for row, state in enumerate(states):
-        found: list[int] = []
-        positions: list[int] = []
-        for position in range(len(state) - 1, -1, -1):
-            item = index.get(state.article_ids[position])
-            if item is not None:
-                found.append(item)
-                positions.append(position)
-                if len(found) == SEQUENCE_LENGTH:
-                    break
-        if not found:
-            continue
-        newest_last = slice(SEQUENCE_LENGTH - len(found), None)
-        times = state.occurred_at[positions[::-1]]
-        item_idx[row, newest_last] = found[::-1]
-        gaps[row, newest_last] = np.log1p((times[-1] - times) / MICROS_A_DAY)
-        mask[row, newest_last] = 1.0
-    return EncoderInput(item_idx, gaps, mask)
+    if not items:
+        return EncoderInput(item_idx, gaps, np.zeros(shape, np.float32))
+    lengths = np.array([len(part) for part in times])
+    moments = np.concatenate(times)
+    newest = np.repeat(moments[np.cumsum(lengths) - 1], lengths)
+    known = np.arange(SEQUENCE_LENGTH) >= SEQUENCE_LENGTH - lengths[:, None]
+    item_idx[known] = items
+    gaps[known] = np.log1p((newest - moments) / MICROS_A_DAY)
+    return EncoderInput(item_idx, gaps, known.astype(np.float32))
+
+
+def _known_positions(state: CustomerState, index: Mapping[str, int]) -> list[int]:
+    """Where the last SEQUENCE_LENGTH known articles stand, ascending."""
+    found: list[int] = []
+    for position in range(len(state) - 1, -1, -1):
+        if state.article_ids[position] in index:
+            found.append(position)
+            if len(found) == SEQUENCE_LENGTH:
+                break
+    return found[::-1]
 
 
 class QueryEncoder:

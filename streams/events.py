@@ -23,8 +23,10 @@ PURCHASE, VIEW, CART = TYPE_CODES.values()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_EVENT_BYTES = 16_384
 MAX_PRICE = 1e12  # far below the end of float32, which states keep prices in
+MAX_ID = 128  # characters
+MAX_QUANTITY = 65_535
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -40,7 +42,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     article_id: Id
     schema_version: int = msgspec.field(default_factory=first_major)
     price: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    quantity: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUANTITY)] = 1
     sales_channel_id: int | None = None
     request_id: Id | None = None
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from infra.errors import DataError
-from streams.events import TYPE_CODES, event_key
+from streams.arrivals import coded, event_columns, event_keys, prices_of, times_of
+from streams.events import TYPE_CODES
 from streams.state import BOUNDS, Bounds, CustomerState, Past
 from streams.totals import totals_of
 
-_COLUMNS = ("event_id", "type", "occurred_at", "customer_id", "article_id", "price", "quantity")
 _EMPTY = {name: pa.string() for name in ("event_id", "type", "customer_id", "article_id")} | {
     "occurred_at": pa.timestamp("us", "UTC"),
     "price": pa.float64(),
@@ -101,13 +99,13 @@ def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
     Raises:
         DataError: a column is missing or holds a null or an unknown type.
     """
-    tables = [_checked(batch) for batch in batches]
+    tables = [event_columns(batch) for batch in batches]
     if not tables:
-        tables = [_checked(pa.table({name: pa.array([], kind) for name, kind in _EMPTY.items()}))]
+        tables = [event_columns(pa.table({name: pa.array([], kind) for name, kind in _EMPTY.items()}))]
     table = pa.concat_tables(tables).combine_chunks()
-    customers, codes = _codes(table["customer_id"])
-    articles, article_rows = _codes(table["article_id"])
-    types, type_rows = _codes(table["type"])
+    customers, codes = coded(table["customer_id"])
+    articles, article_rows = coded(table["article_id"])
+    types, type_rows = coded(table["type"])
     unknown = sorted(set(types) - set(TYPE_CODES))
     if unknown:
         raise DataError(f"type {unknown[0]!r}; allowed: {', '.join(TYPE_CODES)}", column="type")
@@ -116,8 +114,7 @@ def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
     place = np.empty(len(customers), np.int64)
     place[by_name] = np.arange(len(customers))
     rows = place[codes]
-    times = table["occurred_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-    keys = np.fromiter((event_key(str(name)) for name in table["event_id"].to_pylist()), np.uint64, table.num_rows)
+    times, keys = times_of(table["occurred_at"]), event_keys(table["event_id"])
     order = _order(rows, times, keys)
     names = [customers[code] for code in by_name]
     return Histories(
@@ -127,33 +124,11 @@ def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
         occurred_at=times[order],
         keys=keys[order],
         types=type_codes[type_rows[order]],
-        prices=_prices(table["price"])[order],
+        prices=prices_of(table["price"])[order],
         quantities=table["quantity"].to_numpy().astype(np.uint16)[order],
         articles=article_rows[order].astype(np.int32),
         article_ids=np.array(articles, dtype=object),
     )
-
-
-def _checked(batch: pa.RecordBatch | pa.Table) -> pa.Table:
-    missing = [name for name in _COLUMNS if name not in batch.schema.names]
-    if missing:
-        raise DataError(f"missing; events have the columns {', '.join(_COLUMNS)}", column=missing[0])
-    table = pa.Table.from_arrays([batch.column(name) for name in _COLUMNS], names=list(_COLUMNS))
-    for name in _COLUMNS:
-        if name != "price" and table[name].null_count:
-            raise DataError("holds a null", column=name)
-    return table
-
-
-def _codes(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """A string column as its distinct values and the place of each row's value among them."""
-    encoded = pc.dictionary_encode(column.combine_chunks())
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-
-
-def _prices(column: Any) -> npt.NDArray[np.float32]:
-    known: Any = pc.fill_null(column.cast(pa.float64()), float("nan"))
-    return np.asarray(known.to_numpy(), np.float32) + np.float32(0.0)  # zeros without a sign, as fold has them
 
 
 def _order(

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from infra.clock import Clock
-from infra.errors import InvalidMessage, StoreConflict, Unavailable
+from infra.errors import DataError, InvalidMessage, StoreConflict, Unavailable
 from infra.kafka import backoff_s
-from streams.events import Event, parse_event
-from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
+from streams.arrivals import Arrivals, all_admitted, arrivals_by_customer, arrivals_of, event_columns
+from streams.events import Event, encode_event, parse_event
+from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold_arrivals
 from streams.store import StateStore, StoredCustomer, load_readable
 
 logger = logging.getLogger(__name__)
@@ -109,26 +112,63 @@ class Processor:
         """
         results: list[Processed | None] = [None] * len(messages)
         latest = self.clock.now() + MAX_AHEAD
-        groups: dict[str, list[tuple[int, Event]]] = {}
+        groups: dict[str, tuple[list[int], list[Event]]] = {}
         for i, message in enumerate(messages):
             try:
                 event = admitted(message.value, latest)
             except InvalidMessage as error:
                 results[i] = Processed(Outcome.REJECTED, str(error))
             else:
-                groups.setdefault(event.customer_id, []).append((i, event))
-        await self._apply(groups, results)
+                places, events = groups.setdefault(event.customer_id, ([], []))
+                places.append(i)
+                events.append(event)
+        arrivals = {customer_id: arrivals_of(events) for customer_id, (_, events) in groups.items()}
+        for customer_id, became in (await self._apply(arrivals)).items():
+            places, _ = groups[customer_id]
+            if isinstance(became, DataError):
+                for i in places:
+                    results[i] = Processed(Outcome.REJECTED, str(became), customer_id, STATE_UNREADABLE)
+            else:
+                for i, outcome in zip(places, became, strict=True):
+                    results[i] = Processed(outcome, None, customer_id)
         return [result for result in results if result is not None]
 
-    async def _apply(self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]) -> None:
-        """Fold and save all groups; again those that lost a race, and all when the store is away."""
-        pending = groups
+    async def process_columns(self, batch: pa.RecordBatch | pa.Table) -> Counter[Outcome]:
+        """Rows of an event log: the store and the outcomes of `process` for the same events, without JSON between.
+
+        Args:
+            batch: columns of `streams.arrivals.COLUMNS`; others are ignored.
+
+        Raises:
+            DataError: a column is missing or holds a null. Unavailable: as `process`.
+        """
+        table = event_columns(batch)
+        if not all_admitted(table, self.clock.now() + MAX_AHEAD):
+            events = [Event(**row) for row in table.to_pylist()]
+            messages = [RawMessage("", 0, i, None, encode_event(event)) for i, event in enumerate(events)]
+            return Counter(result.outcome for result in await self.process(messages))
+        arrivals = arrivals_by_customer(table)
+        outcomes: Counter[Outcome] = Counter()
+        for customer_id, became in (await self._apply(arrivals)).items():
+            if isinstance(became, DataError):
+                outcomes[Outcome.REJECTED] += len(arrivals[customer_id])
+            else:
+                outcomes.update(became)
+        return outcomes
+
+    async def _apply(self, arrivals: Mapping[str, Arrivals]) -> dict[str, list[Outcome] | DataError]:
+        """Fold and save all customers; again those that lost a race, and all when the store is away.
+
+        Returns what became of each customer's events, or why none of them could be folded.
+        """
+        became: dict[str, list[Outcome] | DataError] = {}
+        pending = list(arrivals)
         attempt = 0
         while pending:
             try:
-                pending = await self._apply_once(pending, results)
+                pending = await self._apply_once(pending, arrivals, became)
                 if not pending:
-                    return
+                    break
                 raise StoreConflict(f"{len(pending)} customers were changed by another writer meanwhile")
             except Unavailable as error:
                 attempt += 1
@@ -137,20 +177,26 @@ class Processor:
                 pause = backoff_s(attempt - 1)
                 logger.debug("try %d of %d in %.2f s: %s", attempt + 1, self._attempts, pause, error)
                 await asyncio.sleep(pause)
+        return became
 
     async def _apply_once(
-        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
-    ) -> dict[str, list[tuple[int, Event]]]:
-        """Returns the groups that lost against another writer."""
-        found = await self._load(groups, results)
+        self,
+        customer_ids: Sequence[str],
+        arrivals: Mapping[str, Arrivals],
+        became: dict[str, list[Outcome] | DataError],
+    ) -> list[str]:
+        """Returns the customers that lost against another writer."""
+        found, unreadable = await load_readable(self.store, customer_ids)
+        for customer_id, error in unreadable.items():
+            # Folding into an empty state instead would overwrite what a person may still rescue.
+            logger.error("%s; %d of its messages become dead letters", error, len(arrivals[customer_id]))
+            became[customer_id] = error
         encoder = self.encoder
         updates: list[StoredCustomer] = []
         for customer_id, stored in found.items():
-            group = groups[customer_id]
             before = empty_state(customer_id) if stored is None else stored.state
-            state, outcomes = fold(before, [event for _, event in group], self._bounds)
-            for (i, _), outcome in zip(group, outcomes, strict=True):
-                results[i] = Processed(outcome, None, customer_id)
+            state, outcomes = fold_arrivals(before, arrivals[customer_id], self._bounds)
+            became[customer_id] = outcomes
             stale = encoder is not None and (stored is None or stored.space != encoder.space)
             if state is not before or stale:
                 updates.append(StoredCustomer(state, 0 if stored is None else stored.version))
@@ -161,19 +207,4 @@ class Processor:
                 for update, vector in zip(updates, vectors, strict=True)
             ]
         saved = await self.store.save(updates)
-        lost = [update.state.customer_id for update, ok in zip(updates, saved, strict=True) if not ok]
-        return {customer_id: groups[customer_id] for customer_id in lost}
-
-    async def _load(
-        self, groups: dict[str, list[tuple[int, Event]]], results: list[Processed | None]
-    ) -> dict[str, StoredCustomer | None]:
-        """The stored values. One that cannot be read rejects its customer's messages; the others go on.
-
-        Folding into an empty state instead would overwrite what a person may still rescue.
-        """
-        found, unreadable = await load_readable(self.store, list(groups))
-        for customer_id, error in unreadable.items():
-            logger.error("%s; %d of its messages become dead letters", error, len(groups[customer_id]))
-            for i, _ in groups[customer_id]:
-                results[i] = Processed(Outcome.REJECTED, str(error), customer_id, STATE_UNREADABLE)
-        return found
+        return [update.state.customer_id for update, ok in zip(updates, saved, strict=True) if not ok]

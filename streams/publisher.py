@@ -15,6 +15,15 @@ class Outlet(Protocol):
     async def send_many(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int: ...
 
 
+def message_of(event: Event) -> tuple[bytes, bytes]:
+    """Key and value of an event on the wire.
+
+    Raises:
+        InvalidMessage: the worker would refuse the event.
+    """
+    return event.customer_id.encode(), encode_event(check_event(event))
+
+
 class EventPublisher:
     """Publishes checked events. The producer is the caller's: start it before and stop it after."""
 
@@ -37,6 +46,4 @@ class EventPublisher:
             InvalidMessage: the worker would refuse an event; those before it may have been sent.
             BrokerUnavailable: at least one was not acknowledged.
         """
-        return await self._producer.send_many(
-            (self._topic, event.customer_id.encode(), encode_event(check_event(event))) for event in events
-        )
+        return await self._producer.send_many((self._topic, *message_of(event)) for event in events)

@@ -13,10 +13,11 @@ from infra.settings import Settings, load_settings
 from offline.sources.registry import HELP
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from infra.bundle import Bundle
-    from offline.backtest.plan import BacktestPlan
+    from offline.backtest.plan import BacktestPlan, Step
     from offline.backtest.runner import Runner
 
 STRATEGIES = "full,popular,repurchase,collab,two_tower,hybrid"
@@ -39,6 +40,13 @@ NEVER = "never"
 @click.option("--bundle", "bundles", multiple=True, help="Compare this bundle of the registry too; repeatable.")
 @click.option("--k", type=int, default=100, show_default=True, help="Articles a list.")
 @click.option("--everyone", is_flag=True, help="Ask every customer known at the cut, not only those who then buy.")
+@click.option(
+    "--freshness/--no-freshness",
+    "fresh",
+    default=True,
+    show_default=True,
+    help="Measure what fresher states are worth.",
+)
 @click.option("--preset", type=click.Choice(["standard", "quick"]), default="standard", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the preset's.")
 @click.option("--images", type=click.Path(path_type=Path), help="Photos of the articles, as for `offline run`.")
@@ -62,6 +70,7 @@ def backtest(
     bundles: tuple[str, ...],
     k: int,
     everyone: bool,
+    fresh: bool,
     preset: str,
     seed: int | None,
     images: Path | None,
@@ -79,18 +88,19 @@ def backtest(
     from dataclasses import replace
     from datetime import timedelta
 
-    from infra.registry import Registry
     from offline.backtest.builder import BundleBuilder
     from offline.backtest.engine import Backtest
+    from offline.backtest.freshness import Freshness, freshness
     from offline.backtest.judge import judge
     from offline.backtest.ledger import Ledger
-    from offline.backtest.plan import BUILT, BacktestPlan, contenders_of
+    from offline.backtest.plan import BacktestPlan, contenders_of
     from offline.backtest.report import write_backtest_report
     from offline.content.images import open_images
     from offline.event_log import import_data, log_directory
     from offline.report import check_page, run_facts
-    from offline.run import PRESETS, limit_threads
+    from offline.run import PRESETS, code_revision, limit_threads
     from offline.window import parse_day
+    from serving.golden import open_runtime
 
     if page is not None:
         check_page(page)
@@ -100,8 +110,7 @@ def backtest(
     limit_threads(2)
     length = _duration("--step", step)
     log = import_data(source, path, log_directory(settings.data_dir, source))
-    midnight = log.span[1].replace(hour=0, minute=0, second=0, microsecond=0)
-    last = parse_day(end) if end else midnight
+    last = parse_day(end) if end else log.span[1].replace(hour=0, minute=0, second=0, microsecond=0)
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
     plan = BacktestPlan(
         start=parse_day(start) if start else last - 8 * length,
@@ -121,18 +130,33 @@ def backtest(
         raise ConfigurationError(f"--to {plan.end.isoformat()}: the log ends on {log.span[1].isoformat()}")
     photos = open_images(images) if images else None
     ledger = Ledger.of(settings.data_dir, plan, log)
-    registry = Registry(settings.registry.url)
-    given: dict[str, Bundle] = {c.bundle: registry.open(c.bundle) for c in plan.contenders if c.bundle != BUILT}
     builder = BundleBuilder(log, plan, ledger.directory, settings.data_dir, photos)
-    test = Backtest(log, plan, ledger, builder, given)
-    asyncio.run(test.run(lambda: _open_runner(settings, plan, speed)))
-    report = judge(ledger, log, plan) | run_facts()
+    test = Backtest(log, plan, ledger, builder, _given(settings, plan))
+    measured = Freshness(ledger, log, plan) if fresh else None
+
+    def afterwards(done: Step, by: Mapping[str, Bundle]) -> None:
+        if measured is not None:
+            measured.measure(done, open_runtime(by[measured.contender.name]))
+
+    asyncio.run(test.run(lambda: _open_runner(settings, plan, speed), afterwards))
+    report = judge(ledger, log, plan) | run_facts() | {"code_revision": code_revision()}
+    if fresh:
+        report["freshness"] = freshness(ledger, plan)
     if page is not None:
         write_backtest_report(page, report, photos)
     if as_json:
         click.echo(json.dumps(report))
     else:
         show(report)
+
+
+def _given(settings: Settings, plan: BacktestPlan) -> dict[str, Bundle]:
+    """The bundles of the registry that stand in the plan, by id."""
+    from infra.registry import Registry
+    from offline.backtest.plan import BUILT
+
+    registry = Registry(settings.registry.url)
+    return {c.bundle: registry.open(c.bundle) for c in plan.contenders if c.bundle != BUILT}
 
 
 async def _open_runner(settings: Settings, plan: BacktestPlan, speed: str | None) -> Runner:

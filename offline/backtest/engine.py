@@ -7,6 +7,7 @@ taken from the step (or, `everyone`, from all before it); what they buy is read 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -32,8 +33,9 @@ from streams.state import Outcome
 
 CHUNK = 128  # customers asked at a time
 
-# Told of every step once it is sealed, while the runner stands at its cut: who wants to ask more does so here.
-Afterwards = Callable[[Step, Mapping[str, Bundle], Runner], Awaitable[None]]
+# Told of every step once it is sealed, in a thread, with the bundles that answered by contender: who wants to ask more
+# does so here. It is told again of the step that was sealed last when a backtest goes on: a kill may have come first.
+Afterwards = Callable[[Step, Mapping[str, Bundle]], None]
 
 
 @dataclass
@@ -82,6 +84,9 @@ class Backtest:
             GateError: an answer was refused or is less than it should be.
         """
         missing = [step for step in self._plan.steps if not self._ledger.is_sealed(step.number)]
+        sealed = [step for step in self._plan.steps if step not in missing]
+        if sealed and afterwards is not None:
+            await asyncio.to_thread(afterwards, sealed[-1], self._bundles(sealed[-1]))
         if not missing:
             return
         runner = await open_runner()
@@ -93,7 +98,7 @@ class Backtest:
                 await self._step(runner, step)
                 folded = step.cut
                 if afterwards is not None:
-                    await afterwards(step, self._bundles(step), runner)
+                    await asyncio.to_thread(afterwards, step, self._bundles(step))
         finally:
             await runner.close()
 

@@ -15,7 +15,6 @@ from infra.bundle import Bundle
 from infra.clock import ManualClock
 from infra.errors import ConfigurationError
 from offline.event_log import EventLog
-from offline.held_out import purchases
 from offline.shared_catalog import SharedCatalog
 from serving.golden import open_runtime
 from serving.messages import RecommendationRequest, Recommendations
@@ -23,7 +22,7 @@ from serving.pipeline import Pipeline
 from serving.runtime import Runtime
 from streams.events import EPOCH
 from streams.processor import Processor
-from streams.replay import replay
+from streams.replay import replay_columns
 from streams.state import Outcome
 from streams.store import MemoryStore, StoredCustomer
 
@@ -56,8 +55,7 @@ class InProcess:
         self._processor.encoder = runtime.encoder
 
     async def fold(self, log: EventLog, start: datetime | None, until: datetime) -> Counter[Outcome]:
-        events = purchases(log, start or log.span[0], until)
-        return await replay(events, self._processor, self.clock)
+        return await replay_columns(log.scan(start, until), self._processor, self.clock)
 
     async def answer(self, requests: Sequence[RecommendationRequest], now: datetime) -> list[Recommendations]:
         if self._shared is None or self._alone is None:

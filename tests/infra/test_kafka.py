@@ -20,6 +20,7 @@ from infra.kafka import (
     ensure_topics,
     list_topics,
 )
+from infra.kafka_probe import GroupOffsets
 from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
 
@@ -160,3 +161,29 @@ async def test_one_more_member_is_one_rebalance(settings: KafkaSettings, topic: 
                 while not second.assignment or len(first.assignment) != 1:
                     await asyncio.gather(first.getmany(50), second.getmany(50))
             assert second._consumer._coordinator.generation == before + 1
+
+
+@broker
+async def test_how_far_a_group_has_come_is_seen_from_outside_it(settings: KafkaSettings, topic: str) -> None:
+    """Keys a and b share a partition or not, as the partitioner says; the ends count what each of them took."""
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    async with Producer(settings) as producer:
+        first = await producer.place_many((topic, b"a", b"%d" % n) for n in range(3))
+        ((partition, end),) = first.items()
+        assert (partition.topic, end) == (topic, 3)
+        assert await producer.place_many([(topic, b"a", b"3")]) == {partition: 4}
+        assert await producer.place_many([]) == {}
+    async with GroupOffsets(settings, group) as offsets:
+        assert await offsets.committed([partition]) == {partition: 0}
+        async with BatchConsumer(settings, [topic], group, batch_size=10) as consumer:
+            assert len(await read(consumer, 4)) == 4
+            assert await offsets.committed([partition]) == {partition: 0}
+            assert await consumer.commit({partition: 3})
+        assert await offsets.committed([partition]) == {partition: 3}
+
+
+async def test_a_broker_that_is_away_tells_nothing_of_a_group() -> None:
+    nobody = KafkaSettings(url="kafka://127.0.0.1:1", request_timeout_ms=500, session_timeout_ms=500)
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
+        async with GroupOffsets(nobody, "g"):
+            pass

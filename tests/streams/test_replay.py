@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -15,7 +20,7 @@ from infra.clock import ManualClock
 from infra.errors import DataError
 from streams.events import EVENT_TYPES, Event, event_key
 from streams.processor import Processor
-from streams.replay import replay, replay_states
+from streams.replay import replay, replay_columns, replay_states
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
 from streams.state_format import encode_state
 from streams.store import MemoryStore
@@ -98,6 +103,125 @@ def test_processor_gives_the_states_of_fold(bounds: Bounds, events: list[Event],
         return {f.state.customer_id: encode_state(f.state) for f in found if f is not None}
 
     assert asyncio.run(stored()) == folded(events, bounds)
+
+
+@each_bounds
+@given(
+    events=st.lists(event, max_size=60),
+    again=st.lists(st.integers(0, 59), max_size=10),
+    batch_size=st.integers(1, 20),
+    chunk=st.integers(1, 20),
+)
+def test_columns_through_the_processor_are_as_json_through_it(
+    bounds: Bounds, events: list[Event], again: list[int], batch_size: int, chunk: int
+) -> None:
+    """Any order, with repetitions: the same outcomes, and the same bytes, versions and embeddings in the store."""
+    events += [events[n] for n in again if n < len(events)]
+
+    async def by_json() -> Replayed:
+        store, clock = MemoryStore(), ManualClock(START)
+        processor = Processor(store, clock, TallyEncoder(), bounds=bounds)
+        return await replayed(store, clock, await replay(events, processor, clock, batch_size=batch_size))
+
+    async def by_columns() -> Replayed:
+        store, clock = MemoryStore(), ManualClock(START)
+        processor = Processor(store, clock, TallyEncoder(), bounds=bounds)
+        batches = columns(events).to_batches(max_chunksize=chunk)
+        return await replayed(store, clock, await replay_columns(batches, processor, clock, batch_size=batch_size))
+
+    assert asyncio.run(by_columns()) == asyncio.run(by_json())
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """All that a replay leaves; values: customer -> encoded state, version, space, embedding."""
+
+    values: dict[str, tuple[bytes, int, str | None, bytes]]
+    outcomes: dict[Outcome, int]
+    now: datetime
+
+
+async def replayed(store: MemoryStore, clock: ManualClock, outcomes: Counter[Outcome]) -> Replayed:
+    found = await store.load(await store.customer_ids(100))
+    values = {
+        f.state.customer_id: (encode_state(f.state), f.version, f.space, f.embedding.tobytes())
+        for f in found
+        if f is not None and f.embedding is not None
+    }
+    assert len(values) == len(found)
+    return Replayed(values, dict(outcomes), clock.now())
+
+
+class TallyEncoder:
+    """Encodes a state as its number of events and the sum of its quantities."""
+
+    space = "tally"
+
+    def encode(self, states: Sequence[CustomerState]) -> npt.NDArray[np.float32]:
+        return np.array([[len(s), float(s.quantities.sum())] for s in states], np.float32)
+
+
+WRONG = {
+    "type": "return",
+    "price": -1.0,
+    "quantity": 0,
+    "event_id": "",
+    "customer_id": "c" * 129,
+    "article_id": "",
+    "occurred_at": datetime(1969, 12, 31, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize("column", WRONG)
+async def test_what_the_topic_would_refuse_is_refused_of_columns_too(column: str) -> None:
+    right = Event(event_id="1", type="view", occurred_at=START, customer_id="anna", article_id="hat")
+    wrong = {**msgspec.structs.asdict(right), "event_id": "2", column: WRONG[column]}
+    table = pa.Table.from_pylist([*columns([right]).to_pylist(), wrong], columns([]).schema)
+    store, clock = MemoryStore(), ManualClock(START)
+    outcomes = await replay_columns(table.to_batches(), Processor(store, clock), clock)
+    assert outcomes == {Outcome.APPLIED: 1, Outcome.REJECTED: 1}
+    assert await store.customer_ids(10) == ["anna"]
+
+
+async def test_columns_ahead_of_the_clock_are_refused() -> None:
+    table = columns(
+        [
+            Event(event_id=str(n), type="view", occurred_at=START + ahead, customer_id="anna", article_id="hat")
+            for n, ahead in enumerate((timedelta(days=1), timedelta(days=1, microseconds=1)))
+        ]
+    )
+    outcomes = await Processor(MemoryStore(), ManualClock(START)).process_columns(table)
+    assert outcomes == {Outcome.APPLIED: 1, Outcome.REJECTED: 1}
+
+
+@pytest.mark.parametrize("price", [float("nan"), None])
+async def test_a_price_that_is_no_number_is_unknown(price: float | None) -> None:
+    table = columns([Event(event_id="1", type="view", occurred_at=START, customer_id="anna", article_id="hat")])
+    table = table.set_column(5, "price", pa.array([price], pa.float64()))
+    store = MemoryStore()
+    outcomes = await Processor(store, ManualClock(START)).process_columns(table)
+    (found,) = await store.load(["anna"])
+    assert outcomes == {Outcome.APPLIED: 1}
+    assert found is not None
+    assert np.isnan(found.state.prices).all()
+
+
+async def test_replay_of_columns_moves_the_clock_to_the_newest_event() -> None:
+    clock = ManualClock(START)
+    events = [
+        Event(
+            event_id=str(day),
+            type="purchase",
+            occurred_at=START + timedelta(days=day),
+            customer_id="anna",
+            article_id="hat",
+        )
+        for day in (400, 800, 100)
+    ]
+    outcomes = await replay_columns(columns(events).to_batches(), Processor(MemoryStore(), clock), clock, batch_size=1)
+    assert outcomes == {Outcome.APPLIED: 3}
+    assert clock.now() == START + timedelta(days=800)
+    assert await replay_columns([], Processor(MemoryStore(), clock), clock) == {}
 
 
 async def test_replay_moves_the_clock_to_the_newest_event() -> None:

@@ -50,7 +50,7 @@ class Known:
 def known(log: EventLog, ledger: Path, data_dir: Path) -> Known:
     catalogues: dict[int, dict[str, float]] = {}
 
-    async def look(step: Step, bundles: Mapping[str, Bundle], runner: Runner) -> None:
+    def look(step: Step, bundles: Mapping[str, Bundle]) -> None:
         items = open_runtime(bundles["full"]).items
         catalogues[step.number] = dict(zip(items.article_ids, items.prices.tolist(), strict=True))
 
@@ -120,13 +120,20 @@ def later_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InProcess, "answer", answer_mutant)
 
 
-def articles_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Articles are as they are known at the end of the log."""
+def last_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Articles cost what they cost at the end of the log."""
     articles = EventLog.articles
-    monkeypatch.setattr(EventLog, "articles", lambda self, until=None: articles(self))
+
+    def mutant(self: EventLog, until: datetime | None = None) -> pa.Table:
+        found, last = articles(self, until), articles(self)
+        prices = dict(zip(last["article_id"].to_pylist(), last["price"].to_pylist(), strict=True))
+        late = pa.array([prices[article] for article in found["article_id"].to_pylist()], pa.float64())
+        return found.set_column(found.column_names.index("price"), "price", late)
+
+    monkeypatch.setattr(EventLog, "articles", mutant)
 
 
-@pytest.mark.parametrize("mutate", [later_shop, later_state, articles_without_bound])
+@pytest.mark.parametrize("mutate", [later_shop, later_state, last_prices])
 def test_without_the_bound_the_same_check_fails(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
@@ -134,6 +141,16 @@ def test_without_the_bound_the_same_check_fails(
     mutate(monkeypatch)
     plain = known(two.plain, tmp_path / "plain", two.data_dir)
     assert leaks(plain, known(two.planted, tmp_path / "planted", two.data_dir)) != []
+
+
+def test_articles_of_the_future_make_no_bundle_at_all(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the bound on articles is taken away, vectors are held to a second one, and the two no longer agree."""
+    articles = EventLog.articles
+    monkeypatch.setattr(EventLog, "articles", lambda self, until=None: articles(self))
+    with pytest.raises(BundleError, match=r"item_vectors.npy has shape \(8, 16\), items.parquet 9 rows"):
+        run_backtest(two.planted, tmp_path, two.data_dir)
 
 
 def test_who_is_asked_in_a_step_comes_in_it_and_gets_what_all_get(two: Two, tmp_path: Path) -> None:
@@ -146,14 +163,15 @@ def test_who_is_asked_in_a_step_comes_in_it_and_gets_what_all_get(two: Two, tmp_
 
 
 def test_states_are_those_of_the_log_at_the_cut(two: Two, tmp_path: Path) -> None:
-    async def compare(step: Step, bundles: Mapping[str, Bundle], runner: Runner) -> None:
-        assert isinstance(runner, InProcess)
+    runner = InProcess()
+
+    def compare(step: Step, bundles: Mapping[str, Bundle]) -> None:
         expected = replay_states(two.plain.scan(until=step.cut))
-        found = await runner.store.load(CUSTOMERS)
+        found = asyncio.run(runner.store.load(CUSTOMERS))
         states = {stored.state.customer_id: stored.state for stored in found if stored is not None}
         assert {c: encode_state(s) for c, s in states.items()} == {c: encode_state(s) for c, s in expected.items()}
 
-    run_backtest(two.plain, tmp_path, two.data_dir, afterwards=compare)
+    run_backtest(two.plain, tmp_path, two.data_dir, afterwards=compare, runner=runner)
 
 
 def test_a_bundle_grown_from_step_to_step_is_that_of_one_reading(two: Two, tmp_path: Path) -> None:

@@ -128,12 +128,17 @@ def toy_log(
 
 
 def run_backtest(
-    log: EventLog, ledger: Path, data_dir: Path, plan: BacktestPlan = PLAN, afterwards: Afterwards | None = None
+    log: EventLog,
+    ledger: Path,
+    data_dir: Path,
+    plan: BacktestPlan = PLAN,
+    afterwards: Afterwards | None = None,
+    runner: InProcess | None = None,
 ) -> Ledger:
     """Networks lie in `data_dir`, so that runs over one log learn them once."""
 
     async def opened() -> Runner:
-        return InProcess()
+        return runner or InProcess()
 
     held = Ledger(ledger)
     ledger.mkdir(parents=True, exist_ok=True)
@@ -142,7 +147,7 @@ def run_backtest(
     return held
 
 
-async def _say(step: Step, bundles: Mapping[str, Bundle], runner: Runner) -> None:
+def _say(step: Step, bundles: Mapping[str, Bundle]) -> None:
     print(f"sealed {step.number}", flush=True)
 
 
