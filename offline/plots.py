@@ -108,9 +108,10 @@ def calibration(bins: Sequence[Mapping[str, float]]) -> str:
 
 
 def points(rows: Sequence[tuple[str, float, float]], x: str, y: str) -> str:
-    """Named points; the first is the one the report is about. x is logarithmic where it can be."""
+    """Named points; the first is the one the report is about. x is logarithmic where they are far apart."""
     with _figure(3.6) as (figure, axes):
-        if all(row[1] > 0 for row in rows):
+        across_all = [row[1] for row in rows]
+        if min(across_all) > 0 and max(across_all) >= 10 * min(across_all):  # nearer, the axis might have no number
             axes.set_xscale("log")
             axes.margins(x=0.22)
             axes.minorticks_off()

@@ -39,6 +39,7 @@ from offline.progress import step as progress_of
 from offline.report import COLUMNS, verdict
 from offline.scoreboard import HEADLINE, score
 from offline.truth import Truth
+from serving.items import ItemTable
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime
@@ -110,7 +111,7 @@ class Freshness:
 
     def _measure(self, step: Step, runtime: Runtime) -> pa.Table:
         cut = to_micros(step.cut)
-        visits = list(visits_of(self._histories, runtime, cut, to_micros(step.until)))
+        visits = list(visits_of(self._histories, runtime.items, cut, to_micros(step.until)))
         bought: dict[str, set[int]] = {}
         for visit in visits:
             bought.setdefault(visit.customer, set()).update(visit.items)
@@ -164,10 +165,10 @@ def draw_panel(log: EventLog, plan: BacktestPlan, panel: int) -> list[str]:
     return [everyone[n] for n in np.sort(rng.choice(len(everyone), min(panel, len(everyone)), replace=False)).tolist()]
 
 
-def visits_of(histories: Histories, runtime: Runtime, start: int, until: int) -> Iterator[Visit]:
+def visits_of(histories: Histories, items: ItemTable, start: int, until: int) -> Iterator[Visit]:
     """The visits that begin in [start, until) microseconds, customer after customer, with what was bought in them
-    before `until` of the runtime's articles; a visit in which none of these was bought counts, but is not given."""
-    column = item_column(histories, runtime.items)
+    before `until` of the items; a visit in which none of these was bought counts, but is not given."""
+    column = item_column(histories, items)
     gap = VISIT_GAP // timedelta(microseconds=1)
     for customer, first, last in zip(histories.customers, histories.offsets[:-1], histories.offsets[1:], strict=True):
         mine = np.arange(first, last)[histories.types[first:last] == PURCHASE]
@@ -176,9 +177,9 @@ def visits_of(histories: Histories, runtime: Runtime, start: int, until: int) ->
         mine, begins, times = (part[(times >= start) & (times < until)] for part in (mine, begins, times))
         starts = np.flatnonzero(begins).tolist()
         for number, (here, there) in enumerate(zip(starts, [*starts[1:], len(mine)], strict=True)):
-            items = column[mine[here:there]]
-            if (items >= 0).any():
-                yield Visit(customer, number, int(times[here]), tuple(np.unique(items[items >= 0]).tolist()))
+            bought = column[mine[here:there]]
+            if (bought >= 0).any():
+                yield Visit(customer, number, int(times[here]), tuple(np.unique(bought[bought >= 0]).tolist()))
 
 
 def freshness(ledger: Ledger, plan: BacktestPlan, panel: int = PANEL) -> dict[str, Any]:
