@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def visits_of(histories: Histories, items: ItemTable, start: int, until: int) ->
         begins = np.diff(times, prepend=-gap - 1) > gap
         mine, begins, times = (part[(times >= start) & (times < until)] for part in (mine, begins, times))
         starts = np.flatnonzero(begins).tolist()
-        for number, (here, there) in enumerate(zip(starts, [*starts[1:], len(mine)], strict=True)):
+        for number, (here, there) in enumerate(pairwise([*starts, len(mine)])):
             bought = column[mine[here:there]]
             if (bought >= 0).any():
                 yield Visit(customer, number, int(times[here]), tuple(np.unique(bought[bought >= 0]).tolist()))

@@ -49,6 +49,7 @@ def test_only_visits_that_begin_in_the_step_count_and_only_what_the_bundle_knows
             bought(-3, "ann", "unheard-of"),
             bought(-4, "ann", "c"),
             bought(-7, "ann", "a"),  # the next step's
+            bought(8, "bea", "a"),  # who does not come back
         ]
     )
     assert [(v.number, v.items) for v in found] == [(1, (2,))]
