@@ -29,11 +29,22 @@ def test_purchases_within_half_an_hour_of_each_other_are_one_visit() -> None:
             bought(-1 - 0.4 * HOUR, "ann", "b"),
             bought(-1 - 0.8 * HOUR, "ann", "c"),  # 24 minutes after the one before
             bought(-1 - 1.4 * HOUR, "ann", "a"),  # 36 minutes after it
-            viewed(-1 - 1.1 * HOUR, "ann", "b"),  # a look is no purchase, and joins nothing
         ]
     )
     assert [(v.number, v.items) for v in found] == [(0, (0, 1, 2)), (1, (0,))]
     assert found[0].start == CUT_US + DAY
+
+
+def test_a_visit_begins_with_its_first_look_and_one_without_a_purchase_is_not_judged() -> None:
+    found = visits(
+        [
+            viewed(-1, "ann", "a"),  # looks around, and goes
+            viewed(-2, "ann", "b"),
+            viewed(-2 - 0.4 * HOUR, "ann", "a"),
+            bought(-2 - 0.8 * HOUR, "ann", "b"),
+        ]
+    )
+    assert [(v.number, v.start, v.items) for v in found] == [(0, CUT_US + 2 * DAY, (1,))]
 
 
 def test_where_times_are_days_a_day_is_a_visit() -> None:
