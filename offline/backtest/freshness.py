@@ -4,10 +4,11 @@ Staleness: the question is asked at the cut, from the state of the cut and from 
 judged by the whole step.
 
 Batch and stream: a batch job makes a list at the cut, and the shop shows it until the next; a stream knows at each
-visit what happened up to then. Both are judged by what is bought in that visit. A visit is a run of one customer's
-purchases, none more than VISIT_GAP after the one before; where times are days, that is a day's purchases. Until a
-customer's first visit of a step nothing was bought since the list was made, so where a log holds purchases alone a
-stream can hardly be ahead before the later ones. They are told apart.
+visit what happened before it began. Both are judged by what is bought in that visit. A visit is a run of one customer's
+events, none more than VISIT_GAP after the one before, in which something is bought; where times are days, a day's. So
+what is looked at in a visit is not known at its beginning. Until a customer's first visit of a step nothing was bought
+since the list was made: where a log holds purchases alone, a stream can hardly be ahead before the later ones. They are
+told apart.
 
 A panel of customers, the same in every step, stands for all: their events alone are held.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +173,15 @@ def visits_of(histories: Histories, items: ItemTable, start: int, until: int) ->
     column = item_column(histories, items)
     gap = VISIT_GAP // timedelta(microseconds=1)
     for customer, first, last in zip(histories.customers, histories.offsets[:-1], histories.offsets[1:], strict=True):
-        mine = np.arange(first, last)[histories.types[first:last] == PURCHASE]
-        times = histories.occurred_at[mine]
-        begins = np.diff(times, prepend=-gap - 1) > gap
-        mine, begins, times = (part[(times >= start) & (times < until)] for part in (mine, begins, times))
-        starts = np.flatnonzero(begins).tolist()
-        for number, (here, there) in enumerate(zip(starts, [*starts[1:], len(mine)], strict=True)):
-            bought = column[mine[here:there]]
+        times = histories.occurred_at[first:last]
+        within = (times >= start) & (times < until)
+        begins = within & (np.diff(times, prepend=-gap - 1) > gap)
+        ends = [*np.flatnonzero(begins).tolist(), int(np.searchsorted(times, until))]
+        number = -1
+        for here, there in pairwise(ends):
+            mine = slice(int(first) + here, int(first) + there)
+            bought = column[mine][histories.types[mine] == PURCHASE]
+            number += len(bought) > 0
             if (bought >= 0).any():
                 yield Visit(customer, number, int(times[here]), tuple(np.unique(bought[bought >= 0]).tolist()))
 
@@ -190,7 +194,7 @@ def freshness(ledger: Ledger, plan: BacktestPlan, panel: int = PANEL) -> dict[st
     scores = pa.concat_tables([SCORES.empty_table(), *tables])
     if not scores.num_rows:
         return {}
-    visits = [("all visits", (FIRST, LATER)), ("first visits", (FIRST,)), ("later visits", (LATER,))]
+    visits = [("visits", (FIRST, LATER)), ("first visits", (FIRST,)), ("later visits", (LATER,))]
     return {
         "contender": plan.contenders[0].name,
         "customers": len(set(scores["customer_id"].to_pylist())),

@@ -26,7 +26,7 @@ VARIETY = {
     "coverage@12": "coverage",
     "gini@12": "Gini",
     "novelty@12": "novelty, bits",
-    "popular_share@12": "among the 1% most bought",
+    "popular_share@12": "top 1%",
 }
 KINDS = {
     "customers": "By what was known of the customer",

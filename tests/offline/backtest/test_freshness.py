@@ -29,11 +29,22 @@ def test_purchases_within_half_an_hour_of_each_other_are_one_visit() -> None:
             bought(-1 - 0.4 * HOUR, "ann", "b"),
             bought(-1 - 0.8 * HOUR, "ann", "c"),  # 24 minutes after the one before
             bought(-1 - 1.4 * HOUR, "ann", "a"),  # 36 minutes after it
-            viewed(-1 - 1.1 * HOUR, "ann", "b"),  # a look is no purchase, and joins nothing
         ]
     )
     assert [(v.number, v.items) for v in found] == [(0, (0, 1, 2)), (1, (0,))]
     assert found[0].start == CUT_US + DAY
+
+
+def test_a_visit_begins_with_its_first_look_and_one_without_a_purchase_is_not_judged() -> None:
+    found = visits(
+        [
+            viewed(-1, "ann", "a"),  # looks around, and goes
+            viewed(-2, "ann", "b"),
+            viewed(-2 - 0.4 * HOUR, "ann", "a"),
+            bought(-2 - 0.8 * HOUR, "ann", "b"),
+        ]
+    )
+    assert [(v.number, v.start, v.items) for v in found] == [(0, CUT_US + 2 * DAY, (1,))]
 
 
 def test_where_times_are_days_a_day_is_a_visit() -> None:
@@ -49,6 +60,7 @@ def test_only_visits_that_begin_in_the_step_count_and_only_what_the_bundle_knows
             bought(-3, "ann", "unheard-of"),
             bought(-4, "ann", "c"),
             bought(-7, "ann", "a"),  # the next step's
+            bought(8, "bea", "a"),  # who does not come back
         ]
     )
     assert [(v.number, v.items) for v in found] == [(1, (2,))]
