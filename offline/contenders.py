@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from infra.clock import ManualClock
 from infra.errors import GateError
+from infra.threads import answering
 from offline.progress import Step
 from offline.shared_catalog import SharedCatalog
 from serving.messages import STRATEGIES, RecommendationRequest
@@ -160,13 +161,14 @@ def shown(
         GateError: the pipeline refuses some of the requests, or answers with less than it has.
     """
     lists = {contender.name: np.full((len(asked.first), K), -1, np.int64) for contender in everyone}
-    for chunk in asked.chunks():
-        for contender in everyone:
-            _show(contender, chunk, lists[contender.name][chunk.lots])
-            progress.advance(len(chunk), contender.name)
-        if then is not None:
-            then(chunk)
-            progress.advance(len(chunk), "candidates")
+    with answering():
+        for chunk in asked.chunks():
+            for contender in everyone:
+                _show(contender, chunk, lists[contender.name][chunk.lots])
+                progress.advance(len(chunk), contender.name)
+            if then is not None:
+                then(chunk)
+                progress.advance(len(chunk), "candidates")
     return {name: rows[asked.lot] for name, rows in lists.items()}
 
 

@@ -71,11 +71,13 @@ class Networks:
         Raises:
             DataError: they have another length.
         """
-        held = np.load(self.directory / _CONTENT, allow_pickle=False).astype(np.float32)
+        held: npt.NDArray[np.float32] = np.load(self.directory / _CONTENT, allow_pickle=False).astype(np.float32)
         if held.shape[1:] != fresh.shape[1:]:
             raise DataError(f"content vectors have length {fresh.shape[1]}, the earlier networks know {held.shape[1]}")
         rows = np.array([self.items.index.get(article, -1) for article in items.article_ids], np.int64)
         known = rows >= 0
+        if known.all():
+            return np.asarray(held[rows], np.float32)
         turn = np.linalg.lstsq(fresh[known], held[rows[known]], rcond=None)[0]
         turned = fresh @ turn
         norms = np.linalg.norm(turned, axis=1, keepdims=True)

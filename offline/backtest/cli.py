@@ -14,7 +14,7 @@ from offline.sources.registry import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from infra.bundle import Bundle
     from offline.backtest.plan import BacktestPlan, Step
@@ -37,6 +37,7 @@ NEVER = "never"
     "--label-delay", default="1d", show_default=True, help="How much later than an event training hears of it."
 )
 @click.option("--strategy", default=STRATEGIES, show_default=True, help="Who is compared, the first one with the rest.")
+@click.option("--baseline", help="Whom the others are measured by; default: the best of those after the first.")
 @click.option("--bundle", "bundles", multiple=True, help="Compare this bundle of the registry too; repeatable.")
 @click.option("--k", type=int, default=100, show_default=True, help="Articles a list.")
 @click.option("--everyone", is_flag=True, help="Ask every customer known at the cut, not only those who then buy.")
@@ -54,6 +55,7 @@ NEVER = "never"
     "--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here as HTML."
 )
 @click.option("--through", type=click.Choice(["memory", "kafka"]), default="memory", show_default=True)
+@click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True, help="Its broker.")
 @click.option("--speed", help="With --through kafka: how much faster than it was, such as 3600x; default: as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def backtest(
@@ -67,6 +69,7 @@ def backtest(
     rebuild: str,
     label_delay: str,
     strategy: str,
+    baseline: str | None,
     bundles: tuple[str, ...],
     k: int,
     everyone: bool,
@@ -76,6 +79,7 @@ def backtest(
     images: Path | None,
     page: Path | None,
     through: str,
+    kafka: str,
     speed: str | None,
     as_json: bool,
 ) -> None:
@@ -126,8 +130,7 @@ def backtest(
         everyone=everyone,
         through=through,
     )
-    if plan.end > log.span[1] + timedelta(days=1):
-        raise ConfigurationError(f"--to {plan.end.isoformat()}: the log ends on {log.span[1].isoformat()}")
+    _check(plan, baseline, log.span[1])
     photos = open_images(images) if images else None
     ledger = Ledger.of(settings.data_dir, plan, log)
     builder = BundleBuilder(log, plan, ledger.directory, settings.data_dir, photos)
@@ -138,8 +141,8 @@ def backtest(
         if measured is not None:
             measured.measure(done, open_runtime(by[measured.contender.name]))
 
-    asyncio.run(test.run(lambda: _open_runner(settings, plan, speed), afterwards))
-    report = judge(ledger, log, plan) | run_facts() | {"code_revision": code_revision()}
+    asyncio.run(test.run(lambda: _open_runner(settings, plan, speed, kafka), afterwards))
+    report = judge(ledger, log, plan, baseline) | run_facts() | {"code_revision": code_revision()}
     if fresh:
         report["freshness"] = freshness(ledger, plan)
     if page is not None:
@@ -148,6 +151,17 @@ def backtest(
         click.echo(json.dumps(report))
     else:
         show(report)
+
+
+def _check(plan: BacktestPlan, baseline: str | None, last: datetime) -> None:
+    """What would otherwise be found out hours later."""
+    from datetime import timedelta
+
+    names = [contender.name for contender in plan.contenders]
+    if baseline is not None and baseline not in names:
+        raise ConfigurationError(f"--baseline {baseline}: not among those who are compared, {', '.join(names)}")
+    if plan.end > last + timedelta(days=1):
+        raise ConfigurationError(f"--to {plan.end.isoformat()}: the log ends on {last.isoformat()}")
 
 
 def _given(settings: Settings, plan: BacktestPlan) -> dict[str, Bundle]:
@@ -159,11 +173,11 @@ def _given(settings: Settings, plan: BacktestPlan) -> dict[str, Bundle]:
     return {c.bundle: registry.open(c.bundle) for c in plan.contenders if c.bundle != BUILT}
 
 
-async def _open_runner(settings: Settings, plan: BacktestPlan, speed: str | None) -> Runner:
+async def _open_runner(settings: Settings, plan: BacktestPlan, speed: str | None, kafka: str) -> Runner:
     if plan.through == "kafka":
         from offline.backtest.through_kafka import open_through_kafka
 
-        return await open_through_kafka(settings, plan, speed)
+        return await open_through_kafka(settings, plan, speed, kafka=kafka)
     from offline.backtest.inprocess import InProcess
 
     return InProcess()

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.clock import ManualClock
+from infra.threads import answering
 from offline.backtest.ledger import Ledger
 from offline.backtest.plan import BacktestPlan, Contender, Step
 from offline.contenders import Contender as Answering
@@ -105,7 +106,8 @@ class Freshness:
         path = _path(self._directory, step.number, self._panel)
         if path.is_file():
             return pq.ParquetFile(path).read(use_threads=False)
-        table = self._measure(step, runtime)
+        with answering():
+            table = self._measure(step, runtime)
         aside = path.with_name(f".{path.name}")
         pq.write_table(table, aside, compression="zstd")
         aside.replace(path)

@@ -14,6 +14,7 @@ import msgspec
 from infra.bundle import Bundle
 from infra.clock import ManualClock
 from infra.errors import ConfigurationError
+from infra.threads import answering
 from offline.event_log import EventLog
 from offline.shared_catalog import SharedCatalog
 from serving.golden import open_runtime
@@ -61,12 +62,18 @@ class InProcess:
         if self._shared is None or self._alone is None:
             raise ConfigurationError("no bundle to answer from; let the runner take one first")
         self.clock.set(now)
+        with answering():
+            return await self._answers(self._shared, self._alone, requests)
+
+    async def _answers(
+        self, shared: Pipeline, alone: Pipeline, requests: Sequence[RecommendationRequest]
+    ) -> list[Recommendations]:
         ids = list(dict.fromkeys(request.customer_id for request in requests))
         # One object a customer, by which the shared catalogue knows it again.
         stored = dict(zip(ids, await self.store.load(ids), strict=True))
-        answers = self._shared.recommend(requests, [stored[request.customer_id] for request in requests])
+        answers = shared.recommend(requests, [stored[request.customer_id] for request in requests])
         return [
-            msgspec.structs.replace(answer, latency_ms=await self._timed(self._alone, request))
+            msgspec.structs.replace(answer, latency_ms=await self._timed(alone, request))
             if request.customer_id == ids[0]
             else answer
             for request, answer in zip(requests, answers, strict=True)
