@@ -31,6 +31,7 @@ from offline.window import Window, choose_window
 from streams.events import to_micros
 from streams.histories import Histories, build_histories
 
+KEPT = 2
 _EXPORTED = "exported"
 
 
@@ -38,7 +39,8 @@ class BundleBuilder:
     """Builds the bundles of a plan in order of time.
 
     Networks are kept in `<data_dir>/backtest-networks`, for any plan that learns the same at the same time; of the
-    bundles in `directory` only the newest, by which a backtest that was stopped goes on.
+    bundles in `directory` only the newest, by which a backtest that was stopped goes on, and the one before it, which
+    may still answer.
     """
 
     def __init__(
@@ -75,9 +77,8 @@ class BundleBuilder:
         self._build(path.with_name(f".{path.name}"), built.cut, window, networks)
         shutil.rmtree(path, ignore_errors=True)
         path.with_name(f".{path.name}").rename(path)
-        for other in self._directory.glob("bundle-*"):
-            if other != path:
-                shutil.rmtree(other)
+        for other in sorted(self._directory.glob("bundle-*"))[:-KEPT]:
+            shutil.rmtree(other)
         return open_bundle(path)
 
     def _build(self, staged: Path, cut: datetime, window: Window, networks: Networks) -> None:

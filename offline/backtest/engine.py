@@ -3,6 +3,7 @@
 At each step the runner has folded what happened strictly before the cut, and answers from a bundle of what was known
 strictly before it. The step's answers are sealed in the ledger before its events are folded. Which customers come is
 taken from the step (or, `everyone`, from all before it); what they buy is read by the judge alone, from sealed steps.
+While a step answers, the next one's bundle is built beside it, in a thread that hands nothing to the answers.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Backtest:
         self._builder = builder
         self._given = given
         self._built: tuple[int, Bundle] | None = None
+        self._ahead: tuple[int, asyncio.Task[Bundle]] | None = None
         self._known: set[str] = set()
         self._known_through: datetime | None = None
         for contender in plan.contenders:
@@ -86,7 +88,7 @@ class Backtest:
         missing = [step for step in self._plan.steps if not self._ledger.is_sealed(step.number)]
         sealed = [step for step in self._plan.steps if step not in missing]
         if sealed and afterwards is not None:
-            await asyncio.to_thread(afterwards, sealed[-1], self._bundles(sealed[-1]))
+            await asyncio.to_thread(afterwards, sealed[-1], await self._bundles(sealed[-1]))
         if not missing:
             return
         runner = await open_runner()
@@ -98,8 +100,10 @@ class Backtest:
                 await self._step(runner, step)
                 folded = step.cut
                 if afterwards is not None:
-                    await asyncio.to_thread(afterwards, step, self._bundles(step))
+                    await asyncio.to_thread(afterwards, step, await self._bundles(step))
         finally:
+            if self._ahead is not None:
+                self._ahead[1].cancel()
             await runner.close()
 
     async def _catch_up(self, runner: Runner, folded: datetime | None, step: Step) -> datetime:
@@ -114,7 +118,8 @@ class Backtest:
         start = self._plan.steps[step.number - 1].cut if step.number else None
         outcomes = await runner.fold(self._log, start, step.cut)
         timed.lap("fold")
-        bundles = self._bundles(step)
+        bundles = await self._bundles(step)
+        self._build_ahead(step)
         timed.lap("build")
         customers = self._customers(step)
         parts: list[pa.Table] = []
@@ -128,14 +133,30 @@ class Backtest:
         timed.lap("answer")
         self._ledger.seal_parts(self._note(step, bundles, outcomes, len(customers), timed.seconds), parts)
 
-    def _bundles(self, step: Step) -> dict[str, Bundle]:
+    async def _bundles(self, step: Step) -> dict[str, Bundle]:
         """By contender's name."""
         built = None
-        if any(contender.bundle == BUILT for contender in self._plan.contenders):
+        if self._builds:
             if self._built is None or self._built[0] != step.built:
-                self._built = step.built, self._builder.bundle(step)
+                ahead, self._ahead = self._ahead, None
+                known = ahead is not None and ahead[0] == step.built
+                self._built = step.built, await (ahead[1] if ahead and known else self._build(step))
             built = self._built[1]
         return {c.name: built if c.bundle == BUILT and built else self._given[c.bundle] for c in self._plan.contenders}
+
+    @property
+    def _builds(self) -> bool:
+        return any(contender.bundle == BUILT for contender in self._plan.contenders)
+
+    def _build_ahead(self, step: Step) -> None:
+        """Begin with the bundle of the next step, where it has one of its own."""
+        if self._builds and step.number + 1 < len(self._plan.steps):
+            later = self._plan.steps[step.number + 1]
+            if later.built == later.number:
+                self._ahead = later.built, asyncio.create_task(self._build(later))
+
+    async def _build(self, step: Step) -> Bundle:
+        return await asyncio.to_thread(self._builder.bundle, step)
 
     def _customers(self, step: Step) -> list[str]:
         if not self._plan.everyone:
