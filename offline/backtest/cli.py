@@ -92,7 +92,7 @@ def backtest(
     from dataclasses import replace
     from datetime import timedelta
 
-    from offline.backtest.builder import BundleBuilder
+    from offline.backtest.builder_process import BuilderProcess
     from offline.backtest.engine import Backtest
     from offline.backtest.freshness import Freshness, freshness
     from offline.backtest.judge import judge
@@ -133,15 +133,15 @@ def backtest(
     _check(plan, baseline, log.span[1])
     photos = open_images(images) if images else None
     ledger = Ledger.of(settings.data_dir, plan, log)
-    builder = BundleBuilder(log, plan, ledger.directory, settings.data_dir, photos)
-    test = Backtest(log, plan, ledger, builder, _given(settings, plan))
     measured = Freshness(ledger, log, plan) if fresh else None
 
     def afterwards(done: Step, by: Mapping[str, Bundle]) -> None:
         if measured is not None:
             measured.measure(done, open_runtime(by[measured.contender.name]))
 
-    asyncio.run(test.run(lambda: _open_runner(settings, plan, speed, kafka), afterwards))
+    with BuilderProcess(log, plan, ledger.directory, settings.data_dir, images) as builder:
+        test = Backtest(log, plan, ledger, builder, _given(settings, plan))
+        asyncio.run(test.run(lambda: _open_runner(settings, plan, speed, kafka), afterwards))
     report = judge(ledger, log, plan, baseline) | run_facts() | {"code_revision": code_revision()}
     if fresh:
         report["freshness"] = freshness(ledger, plan)

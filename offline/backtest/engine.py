@@ -14,13 +14,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.bundle import Bundle
 from infra.errors import BundleError, GateError
-from offline.backtest.builder import BundleBuilder
 from offline.backtest.ledger import Ledger, StepNote, predictions
 from offline.backtest.plan import BUILT, BacktestPlan, Contender, Step
 from offline.backtest.reveal import buyers
@@ -33,6 +33,13 @@ from serving.messages import RecommendationRequest, Recommendations
 from streams.state import Outcome
 
 CHUNK = 128  # customers asked at a time
+
+
+class Builder(Protocol):
+    """Gives the bundle that answers at a step; `BundleBuilder` here, `BuilderProcess` beside."""
+
+    def bundle(self, step: Step) -> Bundle: ...
+
 
 # Told of every step once it is sealed, in a thread, with the bundles that answered by contender: who wants to ask more
 # does so here. It is told again of the step that was sealed last when a backtest goes on: a kill may have come first.
@@ -64,7 +71,7 @@ class Backtest:
     """
 
     def __init__(
-        self, log: EventLog, plan: BacktestPlan, ledger: Ledger, builder: BundleBuilder, given: Mapping[str, Bundle]
+        self, log: EventLog, plan: BacktestPlan, ledger: Ledger, builder: Builder, given: Mapping[str, Bundle]
     ) -> None:
         self._log = log
         self._plan = plan

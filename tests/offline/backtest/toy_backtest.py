@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from infra.bundle import Bundle
 from offline.backtest.builder import BundleBuilder
+from offline.backtest.builder_process import BuilderProcess
 from offline.backtest.engine import Afterwards, Backtest
 from offline.backtest.inprocess import InProcess
 from offline.backtest.ledger import Ledger
@@ -151,6 +152,17 @@ def _say(step: Step, bundles: Mapping[str, Bundle]) -> None:
     print(f"sealed {step.number}", flush=True)
 
 
-if __name__ == "__main__":
+async def _in_process() -> Runner:
+    return InProcess()
+
+
+def main(log: EventLog, ledger: Path, data_dir: Path) -> None:
+    """As the command does it, with the builder in a process of its own."""
     limit_threads(1)
-    run_backtest(EventLog(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), afterwards=_say)
+    ledger.mkdir(parents=True, exist_ok=True)
+    with BuilderProcess(log, PLAN, ledger, data_dir) as builder:
+        asyncio.run(Backtest(log, PLAN, Ledger(ledger), builder, {}).run(_in_process, _say))
+
+
+if __name__ == "__main__":
+    main(EventLog(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
