@@ -45,7 +45,8 @@ class InProcess:
     async def take(self, bundle: Bundle) -> None:
         known = self._opened.get(bundle.bundle_id)
         if known is None:
-            runtime = open_runtime(bundle)
+            with answering():  # sums of two threads differ in the last bit, also those made once on opening
+                runtime = open_runtime(bundle)
             shared = replace(runtime, catalog=SharedCatalog.of(runtime.catalog))
             known = Pipeline(shared, self.clock), Pipeline(runtime, self.clock), runtime
             self._opened[bundle.bundle_id] = known
