@@ -78,8 +78,8 @@ def _begin(parent: int) -> None:
         if os.getppid() != parent:
             os._exit(1)  # it died in between
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
-    # Counting and factorising keep to one core, for this step's answers are on the other: with two threads that wait for
-    # each other by spinning, a build took 13 s instead of 5. Networks learn before there is anything to answer with.
+    # Counting and factorising keep to one core: this step's answers are on the other, and threads that wait for each
+    # other by spinning would slow both. Networks learn before there is anything to answer with.
     one_thread()
     limit_threads(THREADS)
 

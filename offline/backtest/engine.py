@@ -126,7 +126,7 @@ class Backtest:
         outcomes = await runner.fold(self._log, start, step.cut)
         timed.lap("fold")
         bundles = await self._bundles(step)
-        self._build_ahead(step)
+        await self._build_ahead(step)
         timed.lap("build")
         customers = self._customers(step)
         parts: list[pa.Table] = []
@@ -155,12 +155,13 @@ class Backtest:
     def _builds(self) -> bool:
         return any(contender.bundle == BUILT for contender in self._plan.contenders)
 
-    def _build_ahead(self, step: Step) -> None:
+    async def _build_ahead(self, step: Step) -> None:
         """Begin with the bundle of the next step, where it has one of its own."""
         if self._builds and step.number + 1 < len(self._plan.steps):
             later = self._plan.steps[step.number + 1]
             if later.built == later.number:
                 self._ahead = later.built, asyncio.create_task(self._build(later))
+                await asyncio.sleep(0)  # it begins now: answering in this process lets go of the loop only at its end
 
     async def _build(self, step: Step) -> Bundle:
         return await asyncio.to_thread(self._builder.bundle, step)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from offline.run import limit_threads
 from offline.shop import Shop
 from serving.features import FEATURES
 from serving.golden import open_runtime
-from serving.messages import RecommendationRequest
+from serving.messages import RecommendationRequest, Recommendations
 from streams.encoder import onnx_session
 from streams.replay import replay_states
 from streams.state_format import encode_state
@@ -234,6 +235,38 @@ def test_a_finished_backtest_opens_no_runner(two: Two, tmp_path: Path) -> None:
     directory = two.without.ledger.directory
     builder = BundleBuilder(two.plain, PLAN, directory, two.data_dir)
     asyncio.run(Backtest(two.plain, PLAN, two.without.ledger, builder, {}).run(never))
+
+
+@dataclass
+class Telling:
+    """Builds as told, and says when it begins."""
+
+    builder: BundleBuilder
+    begun: dict[int, threading.Event]
+
+    def bundle(self, step: Step) -> Bundle:
+        self.begun[step.number].set()
+        return self.builder.bundle(step)
+
+
+def test_the_next_bundle_is_begun_before_this_step_is_answered(two: Two, tmp_path: Path) -> None:
+    """In process no answer ever waits, so nothing that only stands in line would come to its turn."""
+    begun = {step.number: threading.Event() for step in PLAN.steps}
+    seen: list[bool] = []
+
+    class Watching(InProcess):
+        async def answer(self, requests: Sequence[RecommendationRequest], now: datetime) -> list[Recommendations]:
+            later = [step.number for step in PLAN.steps if step.cut > now][:1]
+            seen.extend(begun[number].wait(20) for number in later)
+            return await super().answer(requests, now)
+
+    async def open_runner() -> Runner:
+        return Watching()
+
+    (tmp_path / "bundles").mkdir()
+    builder = Telling(BundleBuilder(two.plain, PLAN, tmp_path / "bundles", two.data_dir), begun)
+    asyncio.run(Backtest(two.plain, PLAN, Ledger(tmp_path), builder, {}).run(open_runner))
+    assert seen == [True, True]
 
 
 def test_a_given_bundle_that_has_seen_the_days_it_would_predict_is_refused(two: Two) -> None:
