@@ -82,16 +82,7 @@ class Spread:
 
 
 def relevance(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Scores within 0 and 1, float64[P]."""
-    if MODE == "minmax":
-        span = float(scores.max() - scores.min())
-        return (scores - scores.min()) / max(span, 1e-12)
-    if MODE == "rank":
-        r = np.empty(len(scores))
-        r[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-        return 1 - r / max(len(scores) - 1, 1)
-    x = np.log(np.maximum(scores, 1e-6))
-    return (x - x.min()) / max(float(x.max() - x.min()), 1e-12)
-
-
-MODE = "minmax"
+    """Scores brought to 0..1, float64[P]. On Complete Journey's week of 2017-12-17 the places of the scores, or their
+    logs, give up more MAP@12 for the same distance within a list."""
+    low, high = float(np.min(scores)), float(np.max(scores))
+    return np.asarray((scores - low) / max(high - low, 1e-12), np.float64)
