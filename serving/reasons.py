@@ -8,13 +8,13 @@ have bought are called neither popular nor fitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
 
 from serving.prepared import Prepared
 from serving.retrieval.candidates import Ints
+from serving.rhythm import NEVER
 from serving.rules import BAND
 from serving.runtime import Catalog
 from serving.wording import DID, ago, every, name_of
@@ -25,6 +25,7 @@ PIN = "pin"
 MANY = 10  # buyers in 91 days, below whom an article is nobody's business but theirs
 ALIKE = 0.6  # cosine of content from which an article is said to be like another
 NEW_DAYS = 14.0  # since an article was first sold, within which it is called new
+LONG_DAYS = 60.0  # of sales that a bundle must know: at the beginning of a log everything is sold for the first time
 FRESH_DAYS = 7.0  # age of a bundle whose week is still this week
 LATELY_DAYS = 35.0  # age of a bundle, or of an act, that is still lately
 
@@ -37,18 +38,20 @@ class Reasons:
     def __init__(self, catalog: Catalog, cut: int) -> None:
         self._catalog = catalog
         self._cut = cut
+        first = catalog.statistics.first_sold
+        self._long = bool((first[first < NEVER] >= LONG_DAYS).any())
 
     def of(self, prepared: Prepared, rows: Sequence[int], sources: Sequence[str]) -> list[str | None]:
         """A reason for each of `rows`, which were found by `sources` (best first, joined by '+'); None where there is
         none to tell."""
-        teller = _Teller(self._catalog, prepared, rows, self._cut)
+        teller = _Teller(self._catalog, prepared, rows, self._cut, self._long)
         return [teller.tell(row, source.split("+")) for row, source in zip(rows, sources, strict=True)]
 
 
 class _Teller:
     """Of one answer. What several articles ask for is looked up once, when the first one does."""
 
-    def __init__(self, catalog: Catalog, prepared: Prepared, rows: Sequence[int], cut: int) -> None:
+    def __init__(self, catalog: Catalog, prepared: Prepared, rows: Sequence[int], cut: int, long: bool) -> None:
         self._catalog = catalog
         self._items = catalog.items
         self._statistics = catalog.statistics
@@ -57,6 +60,7 @@ class _Teller:
         self._segment = prepared.segment
         self._now = from_micros(self._history.as_of)
         self._stale_days = max(0.0, (self._history.as_of - cut) / MICROS_A_DAY)
+        self._long = long
         self._rows = np.array(rows, np.int64)
         self._place = {row: n for n, row in enumerate(rows)}
         self._by: dict[str, Callable[[int], str | None]] = {
@@ -82,7 +86,9 @@ class _Teller:
 
     def _bought(self, row: int) -> str | None:
         """Of the article itself, which may have been bought more often than is remembered."""
-        days = np.unique(self._day[self._history.item_idx == row])
+        history = self._history
+        mine = (history.acts == row) & (history.act_types == PURCHASE)
+        days = np.unique(self._at[mine] // MICROS_A_DAY)
         if not len(days):
             return None
         last = self._when(PURCHASE, row)
@@ -91,7 +97,7 @@ class _Teller:
         gaps = np.diff(days)
         usual = float(np.mean(gaps))
         regular = len(gaps) > 1 and usual / 2 <= float(np.median(gaps)) <= usual * 2
-        if regular and self._today - int(days[-1]) <= 2 * usual:
+        if regular and history.as_of // MICROS_A_DAY - days[-1] <= 2 * usual:
             return f"You buy this {every(usual)}"
         return f"You bought this {last}, and before"
 
@@ -165,12 +171,13 @@ class _Teller:
         """To the shop: the bundle does not know it, or knows it as sold for the first time just before its end."""
         if row >= self._catalog.bundled_items:
             return True
-        return float(self._statistics.first_sold[row]) + self._stale_days <= NEW_DAYS
+        return self._long and float(self._statistics.first_sold[row]) + self._stale_days <= NEW_DAYS
 
     def _did(self, row: int) -> str | None:
         """`Strap top, which you bought yesterday`; None for an article that has no name."""
         name, kind = name_of(self._items, row), self._kind(row)
-        return name and f"{name}, which you {DID[kind].format('').rstrip()} {self._when(kind, row)}"
+        did = " ".join(DID[kind].format("").split())
+        return name and f"{name}, which you {did} {self._when(kind, row)}"
 
     def _kind(self, row: int) -> int:
         """What says most of an article that was acted on."""
@@ -180,19 +187,14 @@ class _Teller:
     def _when(self, kind: int, row: int) -> str | None:
         """When the customer did this to the article for the last time; None if never."""
         history = self._history
-        ages = history.act_ages[(history.acts == row) & (history.act_types == kind)]
-        if not len(ages):
-            return None
-        return ago(self._now - timedelta(days=float(ages.min())), self._now)
+        times = self._at[(history.acts == row) & (history.act_types == kind)]
+        return ago(from_micros(int(times.max())), self._now) if len(times) else None
 
     @cached_property
-    def _today(self) -> int:
-        return int(self._history.as_of // MICROS_A_DAY)
-
-    @cached_property
-    def _day(self) -> Ints:
-        """Day of each purchase, int64[n]."""
-        return np.floor(self._history.as_of / MICROS_A_DAY - self._history.ages).astype(np.int64)
+    def _at(self) -> Ints:
+        """When each act was, int64[a] microseconds, to the millisecond: an age in days has no more digits."""
+        times = self._history.as_of - self._history.act_ages * MICROS_A_DAY
+        return np.asarray(np.rint(times / 1_000) * 1_000, np.int64)
 
     @cached_property
     def _companions(self) -> Ints:
