@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.prepared import Prepared
 from serving.retrieval.candidates import Ints
@@ -86,26 +88,27 @@ class _Teller:
 
     def _bought(self, row: int) -> str | None:
         """Of the article itself, which may have been bought more often than is remembered."""
-        history = self._history
-        mine = (history.acts == row) & (history.act_types == PURCHASE)
-        days = np.unique(self._at[mine] // MICROS_A_DAY)
-        if not len(days):
+        times = [time for kind, time in self._acts.get(row, ()) if kind == PURCHASE]
+        if not times:
             return None
-        last = self._when(PURCHASE, row)
-        if len(days) == 1:
-            return f"You bought this {last}"
-        gaps = np.diff(days)
-        usual = float(np.mean(gaps))
-        regular = len(gaps) > 1 and usual / 2 <= float(np.median(gaps)) <= usual * 2
-        if regular and history.as_of // MICROS_A_DAY - days[-1] <= 2 * usual:
-            return f"You buy this {every(usual)}"
-        return f"You bought this {last}, and before"
+        days = sorted({int(time // MICROS_A_DAY) for time in times})
+        if len(days) > 1:
+            gaps = sorted(later - earlier for earlier, later in pairwise(days))
+            usual, half = sum(gaps) / len(gaps), len(gaps) // 2
+            median = (gaps[half] + gaps[-half - 1]) / 2
+            lasting = self._history.as_of // MICROS_A_DAY - days[-1] <= 2 * usual
+            if len(gaps) > 1 and usual / 2 <= median <= usual * 2 and lasting:
+                return f"You buy this {every(usual)}"
+        last = ago(from_micros(max(times)), self._now)
+        return f"You bought this again {last}" if len(days) > 1 else f"You bought this {last}"
 
     def _seen(self, row: int) -> str | None:
-        for kind in (CART, VIEW):
-            if (when := self._when(kind, row)) is not None:
-                return f"You {DID[kind].format('this')} {when}"
-        return None
+        acts = self._acts.get(row)
+        if not acts:
+            return None
+        kind = next(kind for kind in (CART, VIEW) if any(done == kind for done, _ in acts))
+        when = ago(from_micros(max(time for done, time in acts if done == kind)), self._now)
+        return f"You {DID[kind].format('this')} {when}"
 
     def _version(self, row: int) -> str | None:
         product = self._items.products[row]
@@ -184,17 +187,24 @@ class _Teller:
         kinds = set(self._history.act_types[self._history.acts == row].tolist())
         return next(kind for kind in (PURCHASE, CART, VIEW) if kind in kinds)
 
-    def _when(self, kind: int, row: int) -> str | None:
-        """When the customer did this to the article for the last time; None if never."""
+    def _when(self, kind: int, row: int) -> str:
+        """When the customer did this to the article for the last time."""
         history = self._history
-        times = self._at[(history.acts == row) & (history.act_types == kind)]
-        return ago(from_micros(int(times.max())), self._now) if len(times) else None
+        age = history.act_ages[(history.acts == row) & (history.act_types == kind)].min()
+        return ago(from_micros(int(_moments(history.as_of, age))), self._now)
 
     @cached_property
-    def _at(self) -> Ints:
-        """When each act was, int64[a] microseconds, to the millisecond: an age in days has no more digits."""
-        times = self._history.as_of - self._history.act_ages * MICROS_A_DAY
-        return np.asarray(np.rint(times / 1_000) * 1_000, np.int64)
+    def _acts(self) -> dict[int, list[tuple[int, int]]]:
+        """What was done to the articles shown and when: row -> type and microseconds."""
+        history = self._history
+        mine = np.isin(history.acts, self._rows)
+        found: dict[int, list[tuple[int, int]]] = {}
+        times = _moments(history.as_of, history.act_ages[mine])
+        for row, kind, time in zip(
+            history.acts[mine].tolist(), history.act_types[mine].tolist(), times.tolist(), strict=True
+        ):
+            found.setdefault(row, []).append((kind, time))
+        return found
 
     @cached_property
     def _companions(self) -> Ints:
@@ -216,3 +226,8 @@ class _Teller:
         cosine = content[self._rows] @ content[acted].T
         best = np.argmax(cosine, axis=1)
         return np.where(cosine[np.arange(len(best)), best] >= ALIKE, acted[best], -1)
+
+
+def _moments(as_of: int, ages: npt.NDArray[np.float64]) -> Ints:
+    """Microseconds of what happened so many days before, to the millisecond: such an age has no more digits."""
+    return np.asarray(np.rint((as_of - ages * MICROS_A_DAY) / 1_000) * 1_000, np.int64)

@@ -52,13 +52,13 @@ def why(
         ((90,), "You bought this last week"),
         ((86,), "You bought this 2 weeks ago"),
         ((70,), "You bought this last month"),
-        ((40, 95), "You bought this 5 days ago, and before"),
+        ((40, 95), "You bought this again 5 days ago"),
         ((71, 80, 89, 98), "You buy this about every 9 days"),
         ((71.1, 79.9, 89.5, 98.2), "You buy this about every 9 days"),
         ((95, 96, 97, 98, 99), "You buy this nearly every day"),
         # Bought in a burst and then no more, or never with a rhythm: not called a habit.
-        ((10, 19, 28, 37), "You bought this in February, and before"),
-        ((20, 96, 97, 98), "You bought this 2 days ago, and before"),
+        ((10, 19, 28, 37), "You bought this again in February"),
+        ((20, 96, 97, 98), "You bought this again 2 days ago"),
     ],
 )
 def test_what_was_bought_before(days: tuple[float, ...], expected: str) -> None:
@@ -265,11 +265,11 @@ def test_every_sentence_is_about_the_customer_s_own_past(
         if said is None:
             continue
         mine = {(article, kind): max(d for d, a, t in past if (a, t) == (article, kind)) for _, article, kind in past}
-        if found := re.fullmatch(r"You (bought|looked at|put) this(?: in your cart)? (.*?)(, and before)?", said):
+        if found := re.fullmatch(r"You (bought|looked at|put) this(?: in your cart)?( again)? (.*)", said):
             kind = {"bought": "purchase", "looked at": "view", "put": "cart"}[found[1]]
-            assert found[2] == ago(moment(mine[item.article_id, kind]), NOW)
+            assert found[3] == ago(moment(mine[item.article_id, kind]), NOW)
             days = {day for day, article, t in past if (article, t) == (item.article_id, kind)}
-            assert bool(found[3]) == (len(days) > 1 and kind == "purchase")
+            assert bool(found[2]) == (len(days) > 1 and kind == "purchase")
         elif found := re.fullmatch(r"You buy this (nearly every day|about every (\d+) days)", said):
             assert len({day for day, article, t in past if (article, t) == (item.article_id, "purchase")}) >= 3
         elif found := re.fullmatch(
@@ -295,7 +295,7 @@ def test_a_trace_tells_of_each_item_its_sources_score_and_gates() -> None:
     (answer,) = pipeline().recommend([ask(k=2, explain=True)], [stored])
     told = [step for step in answer.trace if step["stage"] == "item"]
     assert [(step["rank"], step["article_id"], step["reason"]) for step in told] == [
-        (1, "socks", "You bought this 3 weeks ago, and before"),
+        (1, "socks", "You bought this again 3 weeks ago"),
         (2, "hat", "You bought this last week"),
     ]
     assert told[0]["rank.repurchase"] == 0 and told[0]["rank.popular"] == 5
