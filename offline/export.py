@@ -75,7 +75,7 @@ def export_network(
         computed = module(*inputs)
     expected = computed if isinstance(computed, tuple) else (computed,)
     given = onnx_session(str(path)).run(list(outputs), {n: t.numpy() for n, t in zip(names, inputs, strict=True)})
-    difference = max(float(np.abs(g - e.numpy()).max()) for g, e in zip(given, expected, strict=True))
+    difference = float(np.max([np.abs(g - e.numpy()).max() for g, e in zip(given, expected, strict=True)]))
     if not difference <= TOLERANCE:
         raise GateError(f"{path.name}: ONNX differs from torch by {difference:.2e}, allowed {TOLERANCE:.0e}")
     return difference
