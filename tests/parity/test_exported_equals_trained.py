@@ -81,7 +81,7 @@ def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
             assert gates is None
         else:
             with torch.no_grad():
-                weights = encoding.gate_weights(torch.from_numpy(features))
+                weights = encoding.gate_weights(torch.from_numpy(features.copy()))
             np.testing.assert_allclose(gates, weights[:, encoding.config.tasks.index("purchase")], atol=1e-4)
         probabilities = np.delete(given, [i for i, task in enumerate(exported.tasks) if task == "spend"], axis=1)
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
