@@ -37,7 +37,7 @@ def export_query_encoder(model: TwoTower, path: Path) -> float:
 
 
 def _program(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...]
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], outputs: tuple[str, ...]
 ) -> torch.onnx.ONNXProgram | None:
     # The exporter warns about an absent torchvision and about axes of equal name; neither concerns these graphs.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -48,7 +48,7 @@ def _program(
             inputs,
             dynamo=True,
             input_names=list(names),
-            output_names=["scores"],
+            output_names=list(outputs),
             dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1, max=1_000_000)} for _ in names),
             opset_version=OPSET,
             verbose=False,
@@ -56,21 +56,26 @@ def _program(
 
 
 def export_network(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...], path: Path
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    names: tuple[str, ...],
+    path: Path,
+    outputs: tuple[str, ...] = ("scores",),
 ) -> float:
-    """Write a network with the one output `scores` and rows free; returns the largest difference to torch on `inputs`.
+    """Write a network with rows free; returns the largest difference to torch on `inputs`, over all `outputs`.
 
     Raises:
         GateError: it differs by more than TOLERANCE.
     """
-    program = _program(module, inputs, names)
+    program = _program(module, inputs, names, outputs)
     if program is None:
         raise GateError(f"{path.name}: torch returned no ONNX program")
     onnx.save(program.model_proto, str(path))
     with torch.no_grad():
-        expected = module(*inputs).numpy()
-    given = onnx_session(str(path)).run(None, {n: t.numpy() for n, t in zip(names, inputs, strict=True)})[0]
-    difference = float(np.abs(given - expected).max())
+        computed = module(*inputs)
+    expected = computed if isinstance(computed, tuple) else (computed,)
+    given = onnx_session(str(path)).run(list(outputs), {n: t.numpy() for n, t in zip(names, inputs, strict=True)})
+    difference = float(np.max([np.abs(g - e.numpy()).max() for g, e in zip(given, expected, strict=True)]))
     if not difference <= TOLERANCE:
         raise GateError(f"{path.name}: ONNX differs from torch by {difference:.2e}, allowed {TOLERANCE:.0e}")
     return difference
