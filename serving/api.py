@@ -19,6 +19,8 @@ from serving.api_gateway import Gateway, PatientLink
 from serving.api_page import install_page
 from serving.api_problems import Envelope, install_problems
 from serving.api_routes import router
+from serving.api_search import MAX_IMAGE_BYTES
+from serving.api_search import router as search_router
 from serving.live import LiveRuntime
 from serving.responder import Responder
 from streams.redis_store import open_store
@@ -89,8 +91,10 @@ def build_api(
         seconds.labels(route).observe(time.perf_counter() - started)
         return response
 
-    app.add_middleware(Envelope)
+    # Around the file stands a form.
+    app.add_middleware(Envelope, larger={"/v1/search/image": MAX_IMAGE_BYTES + 16_384})
     install_problems(app)
     app.include_router(router)
+    app.include_router(search_router)
     install_page(app)
     return app

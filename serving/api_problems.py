@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -112,12 +113,15 @@ def install_problems(app: FastAPI) -> None:
 
 class Envelope:
     """ASGI middleware: security headers on every answer; a body over the limit is refused (413) before it is
-    read.
+    read. `larger`: limits of paths that take more.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int = MAX_BODY_BYTES, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._limit = max_body_bytes
+        self._larger = dict(larger or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,9 +137,10 @@ class Envelope:
                 ]
             await send(message)
 
+        limit = self._larger.get(scope["path"], self._limit)
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self._limit:
-            await self._refuse(int(declared), send_with_headers)
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(int(declared), limit, send_with_headers)
             return
         # A chunked body declares no length, so it is counted; it is small enough to be held while it is.
         chunks: list[Message] = []
@@ -144,8 +149,8 @@ class Envelope:
             message = await receive()
             chunks.append(message)
             total += len(message.get("body", b""))
-            if total > self._limit:
-                await self._refuse(total, send_with_headers)
+            if total > limit:
+                await self._refuse(total, limit, send_with_headers)
                 return
             if not message.get("more_body", False):
                 break
@@ -156,9 +161,9 @@ class Envelope:
 
         await self._app(scope, replay, send_with_headers)
 
-    async def _refuse(self, given: int, send: Send) -> None:
-        detail = f"body of {given} bytes or more; at most {self._limit} are allowed"
-        body = json.dumps(problem_body(413, detail, given_bytes=given, allowed_bytes=self._limit)).encode()
+    async def _refuse(self, given: int, limit: int, send: Send) -> None:
+        detail = f"body of {given} bytes or more; at most {limit} are allowed"
+        body = json.dumps(problem_body(413, detail, given_bytes=given, allowed_bytes=limit)).encode()
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
