@@ -131,6 +131,11 @@ class Catalog:
     def likeness(self) -> Content:
         return Content(self.content, self.statistics.debut)
 
+    @property
+    def bundled_items(self) -> int:
+        """How many of the rows the bundle has learned from; others came later."""
+        return len(self.items)
+
     def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
         """A customer strictly before `as_of` (microseconds)."""
         history = history_of(state, self.items.index, as_of)
