@@ -11,6 +11,8 @@ from serving.items import ATTRIBUTES, ItemTable
 from serving.messages import RecommendationRequest
 from serving.shelf import Shelf
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def check_filters(request: RecommendationRequest) -> None:
     """Refuse a filter that could never work.
@@ -54,7 +56,12 @@ def allowed(
         wanted = [code for code, label in enumerate(items.labels[name]) if label in values]
         keep &= np.isin(items.codes[name][rows], wanted)
     if filters.min_price is not None:
-        keep &= prices[rows] >= filters.min_price
+        keep &= prices[rows] >= _limit(filters.min_price)
     if filters.max_price is not None:
-        keep &= prices[rows] <= filters.max_price
+        keep &= prices[rows] <= _limit(filters.max_price)
     return keep
+
+
+def _limit(price: float) -> np.float32:
+    """As prices are kept; one beyond the end of float32 is at its end."""
+    return np.float32(min(price, LARGEST))
