@@ -78,10 +78,10 @@ def measure(
 
 def lines(found: dict[str, Any], depth: int = 0) -> list[str]:
     """Nested values, one a line, indented by their depth."""
-    lines = []
+    told = []
     for name, value in found.items():
         if isinstance(value, dict):
-            lines += [f"{'  ' * depth}{name}", *lines(value, depth + 1)]
+            told += [f"{'  ' * depth}{name}", *lines(value, depth + 1)]
         else:
-            lines.append(f"{'  ' * depth}{name}: {value}")
-    return lines
+            told.append(f"{'  ' * depth}{name}: {value}")
+    return told

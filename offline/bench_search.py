@@ -1,4 +1,4 @@
-"""What a search finds, and what it costs: garments by a photo, articles by words, through the files a bundle carries."""
+"""What a search finds and what it costs: garments by a photo, articles by words, through the files of a bundle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from serving.pipeline import Pipeline
 from serving.runtime import Runtime, load_runtime
 from serving.search import Searcher
 from serving.search_messages import ImageSearch, SearchResults, TextSearch
-from serving.shelf import Shelf
 
 K = 12
 DIM = 128  # as many directions as a bundle keeps
@@ -101,11 +100,11 @@ def _means(by_query: dict[str, npt.NDArray[np.float64]], chosen: npt.NDArray[np.
 def open_searcher(directory: Path) -> Searcher:
     """Of a bundle on disk, everything to be had at the bundle's prices."""
     runtime = load_runtime(open_bundle(directory))
-    return Searcher(runtime, Pipeline(runtime, SystemClock()), Shelf.of(runtime.items))
+    return Searcher(runtime, Pipeline(runtime, SystemClock()))
 
 
 def text_search(searcher: Searcher, weights: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> dict[str, Any]:
-    """precision@12 of queries such as "black trousers": the commonest pairs of colour and kind, by weight of meaning."""
+    """precision@12 of queries such as "black trousers", the commonest pairs of colour and kind, by meaning_weight."""
     items = searcher.runtime.items
     asked = common_kinds(items)
     found = {}

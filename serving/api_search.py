@@ -17,11 +17,12 @@ from starlette.datastructures import UploadFile
 from infra.errors import BundleNotFound, Unavailable
 from serving.api_gateway import Gateway
 from serving.api_problems import Problem
-from serving.api_routes import PROBLEMS, Needs
+from serving.api_routes import ASKED, Needs, documented, message
 from serving.image_decode import ImageRefused
 from serving.items import ATTRIBUTES
 from serving.messages import MAX_K, Filters, Item, RecommendationRequest
 from serving.reload import Loaded
+from serving.search import NOBODY
 from serving.search_messages import MAX_QUERY_CHARS, ImageSearch, SearchResults, TextSearch
 from serving.searchable import SearchUnavailable
 from streams.store import StoredCustomer, load_readable
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MAX_IMAGE_BYTES = 10 * 2**20  # a phone's photo has two to eight
 FIELD = "image"
+# Around the file stands a form.
+LARGER = {"/v1/search/image": MAX_IMAGE_BYTES + 16_384}
 STORE_TIMEOUT_S = 0.5
 STATUS_OF_REFUSAL = {"type": 415, "size": 413, "broken": 422}
 MAX_WAITING = 16
@@ -70,30 +73,15 @@ router = APIRouter(tags=["search"])
 _pictures = _Pictures()
 
 
-def _described() -> dict[int | str, dict[str, Any]]:
-    """The 200 of both routes."""
-    _, parts = msgspec.json.schema_components([SearchResults])
-    schema = parts["SearchResults"]
-    schema["properties"]["items"] = {"type": "array", "items": parts["Item"]}
-    content = {"application/json": {"schema": schema, "example": RESULT_EXAMPLE}}
-    return {200: {"description": "Articles, best first; `found` says how many fit.", "content": content}}
-
-
-def _refusal(description: str) -> dict[str, Any]:
-    return {**PROBLEMS[422], "description": description}
-
-
-SEARCH_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: PROBLEMS[422],
-    501: _refusal("The bundle in use carries nothing for this search; `detail` says how to build one that does."),
-    503: PROBLEMS[503],
-}
+ANSWER = message("SearchResults", "Articles, best first; `found` says how many fit.", RESULT_EXAMPLE)
+UNAVAILABLE = documented("The bundle in use carries nothing for this search; `detail` says how to build one that does.")
+SEARCH_PROBLEMS: dict[int | str, dict[str, Any]] = {**ASKED, 501: UNAVAILABLE}
 IMAGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _refusal("The form is broken."),
-    413: _refusal(f"The file has more than {MAX_IMAGE_BYTES} bytes, or the picture too many pixels."),
-    415: _refusal("The file is no JPEG, PNG or WebP."),
+    400: documented("The form is broken."),
+    413: documented(f"The file has more than {MAX_IMAGE_BYTES} bytes, or the picture too many pixels."),
+    415: documented("The file is no JPEG, PNG or WebP."),
     **SEARCH_PROBLEMS,
-    422: _refusal("The picture is damaged or cut short, or a parameter is out of range."),
+    422: documented("The picture is damaged or cut short, or a parameter is out of range."),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "string", "format": "binary"}}}
@@ -147,11 +135,11 @@ class Narrowed:
 Narrow = Annotated[Narrowed, Depends()]
 
 
-@router.get("/v1/search/text", summary="Find articles by words", responses=_described() | SEARCH_PROBLEMS)
+@router.get("/v1/search/text", summary="Find articles by words", responses=ANSWER | SEARCH_PROBLEMS)
 async def search_text(
     gateway: Needs,
     narrow: Narrow,
-    q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS, examples=["black summer dress"])],
+    q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS, pattern=r"\S", examples=["black summer dress"])],
     customer_id: Customer = None,
     k: Limit = 24,
     taste_weight: Share = 0.2,
@@ -162,8 +150,6 @@ async def search_text(
     """Articles that say the words or mean the same, those first that this customer would like. Only what can be had, at
     the prices of now."""
     started = time.perf_counter()
-    if not q.strip():
-        raise Problem(422, "q is blank; say what is looked for", given=q)
     search = TextSearch(
         search_id=str(uuid.uuid4()),
         customer_id=customer_id,
@@ -186,7 +172,7 @@ async def search_text(
 @router.post(
     "/v1/search/image",
     summary="Find articles that look like a photo",
-    responses=_described() | IMAGE_PROBLEMS,
+    responses=ANSWER | IMAGE_PROBLEMS,
     openapi_extra=IMAGE_BODY,
 )
 async def search_image(
@@ -195,7 +181,8 @@ async def search_image(
     narrow: Narrow,
     customer_id: Customer = None,
     scope: Annotated[
-        Literal["catalogue", "feed"], Query(description="everything, or the customer's own recommendations")
+        Literal["catalogue", "feed"],
+        Query(description="everything, or what the customer would be recommended"),
     ] = "catalogue",
     k: Limit = 24,
     threshold: Annotated[float | None, Query(ge=-1, le=1, description="least cosine; the bundle's if missing")] = None,
@@ -204,8 +191,6 @@ async def search_image(
     """The photo and the articles' own photos are seen by the same network. In the scope `feed` what the customer would
     be recommended is left, sorted again, as far as it looks like the photo."""
     started = time.perf_counter()
-    if scope == "feed" and customer_id is None:
-        raise Problem(422, "the scope feed is a customer's own: give customer_id, or the scope catalogue")
     content = await _uploaded(request)
     search = ImageSearch(
         search_id=str(uuid.uuid4()),
@@ -272,7 +257,7 @@ async def _feed(gateway: Gateway, search: ImageSearch) -> tuple[list[Item], list
     """What the customer would be recommended now. Nobody is shown it as it stands, so it is no impression."""
     asked = RecommendationRequest(
         request_id=search.search_id,
-        customer_id=search.customer_id or "",
+        customer_id=search.customer_id or NOBODY,
         k=MAX_K,
         filters=search.filters,
         exclude=search.exclude,

@@ -60,6 +60,8 @@ def decode_picture(content: bytes, at_least: int | None = None) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or content[8:12] == b"WEBP":
+            raise ImageRefused("broken", "the file begins as a picture and is none") from error
         begins = content[:8].hex(" ")
         raise ImageRefused("type", f"no JPEG, PNG or WebP; the file begins {begins}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -23,7 +23,7 @@ class Loaded:
     @cached_property
     def searcher(self) -> Searcher:
         """Searches what this answers from, at the prices of now."""
-        return Searcher(self.runtime, self.pipeline, self.shelf or Shelf.of(self.runtime.items))
+        return Searcher(self.runtime, self.pipeline)
 
     def describe(self, article_id: str) -> dict[str, str | float | None]:
         """What a page shows of an article, at its price of now; an unknown one has only its id."""

@@ -1,9 +1,10 @@
 """Searching a catalogue by words or by a photo: likeness to what was asked, mixed with the customer's taste.
 
-    every article -> likeness between 0 and 1 -> what may be shown -> the SHORTLIST likest -> taste -> the best k
+    every article -> likeness between 0 and 1 -> what the rules allow -> the SHORTLIST likest -> taste -> the best k
 
 Likeness is exact over all articles, so a narrow filter loses nothing. Taste is the place that the bundle's ranker gives
-an article among the shortlist; of a customer of whom nothing is known, the place by what sells.
+an article among the shortlist; of a customer of whom nothing is known, the place by what sells. Rules of the shop and
+of the search hold as for recommendations: the pipeline's own lister makes the list.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from serving.article_texts import PARTS, unsaid
-from serving.filters import allowed, check_filters
 from serving.messages import Item, RecommendationRequest
 from serving.newcomers import ExtendedCatalog
 from serving.pipeline import Pipeline
+from serving.prepared import Prepared
 from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints, best
 from serving.retrieval.query import Query
 from serving.runtime import Runtime
 from serving.search_messages import ImageSearch, Search, SearchResults, TextSearch
 from serving.searchable import Searchable, SearchUnavailable
-from serving.shelf import Shelf
 from serving.word_index import WordIndex, weighted_words
 from streams.store import StoredCustomer
 
@@ -51,7 +52,6 @@ class Searcher:
 
     runtime: Runtime
     pipeline: Pipeline
-    shelf: Shelf
 
     def by_text(
         self, search: TextSearch, customer: StoredCustomer | None, degraded: Sequence[str] = ()
@@ -66,8 +66,7 @@ class Searcher:
         else:
             likeness = _mixed(words, meaning, search.meaning_weight)
             fits = (words > 0) | (meaning >= MIN_MEANING)
-        query, found, keep = self._allowed(search, customer)
-        shown, number = self._ranked(search, likeness, fits & keep, query, found, notes, "text")
+        shown, number = self._ranked(search, likeness, fits, customer, notes, "text")
         return self._results(search, "text", shown, number, notes)
 
     def by_image(
@@ -92,8 +91,7 @@ class Searcher:
         fits = seen & (cosines >= threshold)
         notes = [*degraded]
         if feed is None:
-            query, found, keep = self._allowed(search, customer)
-            shown, number = self._ranked(search, cosines, fits & keep, query, found, notes, "image")
+            shown, number = self._ranked(search, cosines, fits, customer, notes, "image")
         else:
             shown, number = self._resorted(search, cosines, fits, feed)
         return self._results(search, "image", shown, number, notes, scope=search.scope, threshold=round(threshold, 4))
@@ -136,45 +134,55 @@ class Searcher:
         (vector,) = self._searchable.space(encode([query]))
         return np.asarray(self.runtime.catalog.content @ vector, np.float32)
 
-    def _allowed(self, search: Search, customer: StoredCustomer | None) -> tuple[Query, CandidateSet, Mask]:
-        """The customer as retrieval sees one, what retrieval would find, and bool[n] of what may be shown."""
+    def _asked(self, search: Search, customer: StoredCustomer | None) -> tuple[Prepared, CandidateSet, Mask]:
+        """The customer as the pipeline sees one, what it would rank, and bool[n] of what may be shown."""
         request = RecommendationRequest(
             request_id=search.search_id,
             customer_id=search.customer_id or NOBODY,
+            k=search.k,
             filters=search.filters,
             exclude=search.exclude,
         )
-        check_filters(request)
-        items = self.runtime.items
-        ((query, found),) = self.pipeline.candidates([request], [customer])
-        return query, found, allowed(request, items, query.history, np.arange(len(items)), self.shelf)
+        prepared, found = self.pipeline.prepared(request, customer)
+        return prepared, found, self.pipeline.lister.keeps(prepared, np.arange(len(self.runtime.items)))
 
     def _ranked(
         self,
         search: Search,
         likeness: Floats,
         fits: Mask,
-        query: Query,
-        found: CandidateSet,
+        customer: StoredCustomer | None,
         notes: list[str],
         source: str,
     ) -> tuple[list[Item], int]:
         """The best k, and how many there were."""
-        rows = np.flatnonzero(fits)
+        prepared, found, keep = self._asked(search, customer)
+        notes += self.pipeline.lister.unchecked(prepared, notes)
+        rows = np.flatnonzero(fits & keep)
         short, alike = best(rows, likeness[rows], SHORTLIST)
-        taste = self._taste(query, found, short, notes) if search.taste_weight else np.zeros(len(short), np.float32)
-        return self._items(search, short, _mixed(alike, taste, search.taste_weight), source), len(rows)
+        taste = np.zeros(len(short), np.float32)
+        if search.taste_weight and len(short):
+            taste = self._taste(prepared.query, found, short, notes)
+        scores = _mixed(alike, taste, search.taste_weight)
+        candidates = CandidateSet((source,), short, np.arange(len(short), dtype=np.float32)[:, None])
+        items, _ = self.pipeline.lister.items(prepared, candidates, scores, [], fill=False)
+        return items, len(rows)
 
     def _resorted(
         self, search: ImageSearch, cosines: Floats, fits: Mask, feed: Sequence[Item]
     ) -> tuple[list[Item], int]:
         """What is left of a feed, and how much. Taste is its order."""
         index = self.runtime.items.index
-        known = np.array([index[item.article_id] for item in feed if item.article_id in index], np.int64)
-        taste = np.linspace(1, 0, len(known), endpoint=False, dtype=np.float32)
-        left = fits[known]
-        scores = _mixed(cosines[known[left]], taste[left], search.taste_weight)
-        return self._items(search, known[left], scores, "image"), int(left.sum())
+        feed = [item for item in feed if item.article_id in index]
+        rows = np.array([index[item.article_id] for item in feed], np.int64)
+        taste = np.linspace(1, 0, len(rows), endpoint=False, dtype=np.float32)
+        left = np.flatnonzero(fits[rows])
+        places, scores = best(left, _mixed(cosines[rows[left]], taste[left], search.taste_weight), search.k)
+        items = [
+            msgspec.structs.replace(feed[place], rank=rank, score=score, source="image")
+            for rank, (place, score) in enumerate(zip(places.tolist(), scores.tolist(), strict=True), start=1)
+        ]
+        return items, len(left)
 
     def _taste(self, query: Query, found: CandidateSet, rows: Ints, notes: list[str]) -> Floats:
         """float32[len(rows)] between 0 and 1: the share of the rows that the customer would like less."""
@@ -192,14 +200,6 @@ class Searcher:
             logger.exception("ranker failed; searching without taste")
             notes.append("ranker_failed")
             return np.zeros(len(rows), np.float32)
-
-    def _items(self, search: Search, rows: Ints, scores: Floats, source: str) -> list[Item]:
-        ids = self.runtime.items.article_ids
-        shown, scores = best(rows, scores, search.k)
-        return [
-            Item(article_id=ids[row], rank=rank, score=round(score, 6), source=source, price=self.shelf.price(row))
-            for rank, (row, score) in enumerate(zip(shown.tolist(), scores.tolist(), strict=True), start=1)
-        ]
 
     def _results(
         self,

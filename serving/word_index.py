@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ MIN_PREFIX, MAX_COMPLETIONS = 3, 64
 _WORD = re.compile(r"[^\W_]+")
 
 
+@lru_cache(maxsize=65_536)  # a catalogue says the same words over and over
 def stem(word: str) -> str:
     """The word without its plural: Harman's S-stemmer (1991), and -es after a hiss."""
     if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from serving.runtime import load_runtime
 from serving.search import Searcher
 from serving.search_messages import ImageSearch, TextSearch
 from serving.searchable import SearchUnavailable
-from serving.shelf import Shelf
 from serving.text_encoder import NETWORK, PIECES, NetworkEncoder, open_text_encoder
 from tests.offline.content_toys import articles, picture
 from tests.support.remade import remade
@@ -40,7 +38,7 @@ def sealed(directory: Path) -> Bundle:
 
 def searcher(bundle: Bundle) -> Searcher:
     runtime = load_runtime(bundle)
-    return Searcher(runtime, Pipeline(runtime, ManualClock(START)), Shelf.of(runtime.items))
+    return Searcher(runtime, Pipeline(runtime, ManualClock(START)))
 
 
 def test_a_trained_bundle_is_searched_by_words(tiny: Tiny) -> None:
@@ -111,7 +109,12 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         side=32, width=8, embed_dim=16, text_width=16, text_layers=1, context_length=16, epochs=1, batch=6
     )
     texts = [f"dress {row}" for row in range(6)]
-    train_clip(Pairs(articles(*({"title": text} for text in texts)), texts, [picture(c) for c in COLOURS]), None, directory, config)
+    train_clip(
+        Pairs(articles(*({"title": text} for text in texts)), texts, [picture(c) for c in COLOURS]),
+        None,
+        directory,
+        config,
+    )
     return directory
 
 
@@ -145,7 +148,9 @@ def test_pictures_are_prepared_as_open_clip_does(resize: str, size: tuple[int, i
 
     image = Image.effect_noise(size, 90).convert("RGB")
     mean, std = _clip_colours()
-    theirs = transform.image_transform(32, is_train=False, mean=mean, std=std, interpolation="bicubic", resize_mode=resize)
+    theirs = transform.image_transform(
+        32, is_train=False, mean=mean, std=std, interpolation="bicubic", resize_mode=resize
+    )
     ours = Preparation(32, resize, "bicubic", mean, std)(image)
     assert np.abs(theirs(image).numpy() - ours).max() < 1e-5
 

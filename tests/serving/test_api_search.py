@@ -99,7 +99,7 @@ def test_words_and_filters_come_out_of_the_address(client: Client, shop: Shop) -
         min_price=1.0,
         max_price=2.5,
     )
-    assert customer.state.article_ids == ["bread"]
+    assert customer.state.article_ids == ("bread",)
     assert degraded == []
 
 
@@ -108,7 +108,7 @@ def test_words_and_filters_come_out_of_the_address(client: Client, shop: Shop) -
     [
         ({}, "query.q"),
         ({"q": ""}, "at least 1 character"),
-        ({"q": "  "}, "q is blank"),
+        ({"q": "  "}, "query.q"),
         ({"q": "x" * 201}, "at most 200"),
         ({"q": "tea", "k": 0}, "greater than or equal to 1"),
         ({"q": "tea", "taste_weight": 1.5}, "less than or equal to 1"),
@@ -162,8 +162,6 @@ def test_a_feed_is_what_the_customer_would_be_recommended_under_the_filters(clie
     feed = asked(shop)[3]
     assert [item.article_id for item in feed] == ["bread", "tea", "milk"]
     assert not shop.link.on("impressions")  # nobody was shown this list
-    alone = client.post("/v1/search/image", params={"scope": "feed"}, content=png())
-    assert (alone.status_code, "give customer_id" in alone.json()["detail"]) == (422, True)
 
 
 def test_files_that_are_no_photos_are_refused_by_kind(client: Client) -> None:
@@ -173,7 +171,7 @@ def test_files_that_are_no_photos_are_refused_by_kind(client: Client) -> None:
         ({"content": b""}, 422, "empty"),
         ({"content": gif.getvalue(), "headers": {"content-type": "image/gif"}}, 415, "no JPEG, PNG or WebP"),
         ({"content": b"<html>", "headers": {"content-type": "text/html"}}, 415, "content type 'text/html'"),
-        ({"content": png()[:40]}, 422, "damaged or cut short"),
+        ({"content": png(64)[:60]}, 422, "cut short"),
         ({"files": {"photo": ("a.png", png(), "image/png")}}, 422, "no file named 'image'; it has photo"),
         ({"files": [("image", ("a.png", png())), ("image", ("b.png", png()))]}, 400, "Too many files"),
         ({"data": {"image": "text"}}, 415, "application/x-www-form-urlencoded"),
@@ -207,4 +205,4 @@ def test_the_document_tells_both_routes(client: Client) -> None:
     assert set(image["requestBody"]["content"]) == {"image/jpeg", "image/png", "image/webp", "multipart/form-data"}
     assert {"413", "415", "501"} <= set(image["responses"])
     shown = text["responses"]["200"]["content"]["application/json"]
-    assert set(shown["example"]) <= set(shown["schema"]["properties"])
+    assert shown["schema"] == {"$ref": "#/components/schemas/SearchResults"}

@@ -51,14 +51,12 @@ def png_of(width: int, height: int, rows: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "LA"])
+HELD = {"JPEG": ("RGB", "L", "CMYK", "1"), "PNG": ("RGB", "L", "P", "RGBA", "1", "LA"), "WEBP": ("RGB", "RGBA", "P")}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in HELD.items() for mode in modes])
 def test_every_mode_becomes_rgb_of_the_same_size(kind: str, mode: str) -> None:
-    try:
-        content = saved(halves(mode), kind)
-    except OSError:
-        pytest.skip(f"{kind} holds no {mode}")
-    found = decode_picture(content)
+    found = decode_picture(saved(halves(mode), kind))
     assert (found.mode, found.size) == ("RGB", (40, 20))
     if mode in ("RGB", "RGBA", "P", "CMYK"):
         assert near(found.getpixel((5, 10)), RED)
@@ -76,6 +74,7 @@ def test_a_photo_is_turned_as_its_exif_says(orientation: int, left_top: tuple[in
     assert near(found.getpixel((2, 2)), left_top)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_says_nothing_about_the_picture() -> None:
     content = saved(halves(), "JPEG", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff" + b"\xff" * 40)
     assert decode_picture(content).size == (40, 20)
@@ -119,12 +118,11 @@ def test_each_refusal_says_why() -> None:
         (b"%PDF-1.7 " * 100, "type", "no JPEG"),
         (jpeg[: len(jpeg) // 2], "broken", "cut short"),
         (saved(halves())[:60], "broken", "cut short"),
-        (b"\xff\xd8\xff" + b"\0" * 100, "type", "no JPEG"),
+        (b"\xff\xd8\xff" + b"\0" * 100, "broken", "begins as a picture"),
         (b"\0" * (MAX_BYTES + 1), "size", "at most 33554432"),
         (png_of(60_000, 60_000, 1), "size", "more pixels than"),
         (png_of(6_000, 5_000, 1), "size", "6000 x 5000 pixels; at most 25000000"),
         (png_of(4_000, 10, 10), "size", "at most 20 times"),
-        (png_of(4_000, 4_000, 1), "broken", "cut short"),
     ]
     for content, why, said in cases:
         with pytest.raises(ImageRefused, match=said) as refused:

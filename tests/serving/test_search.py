@@ -27,7 +27,7 @@ from serving.shelf import Shelf
 from serving.word_index import WordIndex, weighted_words
 from streams.catalog import Article
 from streams.store import StoredCustomer
-from tests.support.toy_catalog import ARTICLES, CONTENT, IDS, N, TODAY, BrokenRanker, event, moment, pipeline, state
+from tests.support.toy_catalog import ARTICLES, CONTENT, IDS, TODAY, BrokenRanker, N, event, moment, pipeline, state
 
 ANNA = StoredCustomer(state(event(80, "cheese"), event(90, "cheese"), event(95, "milk")))
 MEANINGS = {"toast": [1, 0, 0], "foot warmers": [0, 0, 1]}
@@ -60,7 +60,9 @@ class ToyPictures:
 
 def searchable(**parts: Any) -> Any:
     said = [[f"{row[1]} · {row[3]} · {row[4]} · {row[5]}", row[7] or "", ""] for row in ARTICLES]
-    space = ContentSpace("toy-1", 1.0, np.empty(0, np.float32), Projection(np.zeros(3, np.float32), np.eye(3, dtype=np.float32)))
+    space = ContentSpace(
+        "toy-1", 1.0, np.empty(0, np.float32), Projection(np.zeros(3, np.float32), np.eye(3, dtype=np.float32))
+    )
     known = {"words": WordIndex.build(weighted_words(parts) for parts in said), "encode_text": encode, "space": space}
     return SimpleNamespace(**known | {"pictures": ToyPictures()} | parts)
 
@@ -70,8 +72,7 @@ def searcher(*messages: Article, ranker: Any = None, **parts: Any) -> Searcher:
     shelf: Shelf | None = None
     if messages:
         runtime, shelf = LiveCatalog(runtime).apply({message.article_id: message for message in messages})
-    made = Pipeline(runtime, ManualClock(moment(TODAY)), shelf=shelf)
-    return Searcher(runtime, made, shelf or Shelf.of(runtime.items))
+    return Searcher(runtime, Pipeline(runtime, ManualClock(moment(TODAY)), shelf=shelf))
 
 
 def asked(query: str = "", **fields: Any) -> TextSearch:
@@ -225,7 +226,7 @@ def test_a_feed_keeps_what_looks_like_the_photo_and_is_sorted_again(weight: floa
 
 
 def test_a_bundle_without_the_files_says_so() -> None:
-    bare = Searcher(pipeline().runtime, pipeline(), Shelf.of(pipeline().runtime.items))
+    bare = Searcher(pipeline().runtime, pipeline())
     with pytest.raises(SearchUnavailable, match="nothing to search by"):
         bare.by_text(asked("red"), None)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import BundleError
-from serving.word_index import B, K1, WordIndex, stem, weighted_words, words_of
+from serving.word_index import K1, B, WordIndex, stem, weighted_words, words_of
 
 # Head, colour, text of an article.
 SHIRT = ("Linen shirt · Tops", "White", "Airy linen for warm days.")

@@ -33,7 +33,7 @@ def test_what_is_too_long_is_cut_between_the_marks() -> None:
 
 
 def test_a_vocabulary_without_the_marks_is_refused() -> None:
-    with pytest.raises(BundleError, match=r"lacks \[PAD\], \[UNK\]"):
+    with pytest.raises(BundleError, match=r"lacks \[UNK\], \[PAD\]"):
         WordPiece(["[CLS]", "[SEP]"])
 
 
