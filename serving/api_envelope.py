@@ -97,7 +97,7 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = max(self._limit, self._larger.get(scope["path"], 0))
+        limit = max(self._limit, self._larger.get(scope.get("path", ""), 0))
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > limit:
             await self._refuse(int(declared), limit, scope, receive, send)

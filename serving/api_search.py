@@ -145,7 +145,7 @@ async def search_text(
     taste_weight: Share = 0.2,
     meaning_weight: Annotated[
         float, Query(ge=0, le=1, description="0 for the words themselves, 1 for their meaning alone")
-    ] = 0.5,
+    ] = 0.25,
 ) -> Response:
     """Articles that say the words or mean the same, those first that this customer would like. Only what can be had, at
     the prices of now."""

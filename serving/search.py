@@ -24,7 +24,6 @@ from serving.newcomers import ExtendedCatalog
 from serving.pipeline import Pipeline
 from serving.prepared import Prepared
 from serving.retrieval.candidates import UNRANKED, CandidateSet, Floats, Ints, best
-from serving.retrieval.query import Query
 from serving.runtime import Runtime
 from serving.search_messages import ImageSearch, Search, SearchResults, TextSearch
 from serving.searchable import Searchable, SearchUnavailable
@@ -34,8 +33,11 @@ from streams.store import StoredCustomer
 logger = logging.getLogger(__name__)
 
 SHORTLIST = 300  # as many as the ranker is used to
-# Cosine from which an article that says none of the words is found by its meaning.
-MIN_MEANING = 0.3
+# Share of the best score by words from which an article says enough of them: "a" and "to" alone do not make it fit.
+MIN_WORDS = 0.25
+# Cosine from which an article that says too few of the words is found by its meaning. With MiniLM on H&M "quantum
+# mechanics" and "car tyres" reach 0.46 and 0.49 at one or two articles, "raincoat" 0.58 at its 24th.
+MIN_MEANING = 0.45
 NOBODY = "nobody"
 
 Mask = npt.NDArray[np.bool_]
@@ -60,12 +62,12 @@ class Searcher:
         words = self._word_scores(search.query)
         meaning = self._meaning(search.query)
         notes = [*degraded]
+        likeness, fits = words, (words > 0) & (words >= MIN_WORDS * words.max(initial=0))
         if meaning is None:
             notes.append("words_only")
-            likeness, fits = words, words > 0
         else:
             likeness = _mixed(words, meaning, search.meaning_weight)
-            fits = (words > 0) | (meaning >= MIN_MEANING)
+            fits |= meaning >= MIN_MEANING
         shown, number = self._ranked(search, likeness, fits, customer, notes, "text")
         return self._results(search, "text", shown, number, notes)
 
@@ -134,8 +136,8 @@ class Searcher:
         (vector,) = self._searchable.space(encode([query]))
         return np.asarray(self.runtime.catalog.content @ vector, np.float32)
 
-    def _asked(self, search: Search, customer: StoredCustomer | None) -> tuple[Prepared, CandidateSet, Mask]:
-        """The customer as the pipeline sees one, what it would rank, and bool[n] of what may be shown."""
+    def _prepared(self, search: Search, customer: StoredCustomer | None) -> Prepared:
+        """The customer as the pipeline sees one."""
         request = RecommendationRequest(
             request_id=search.search_id,
             customer_id=search.customer_id or NOBODY,
@@ -143,8 +145,7 @@ class Searcher:
             filters=search.filters,
             exclude=search.exclude,
         )
-        prepared, found = self.pipeline.prepared(request, customer)
-        return prepared, found, self.pipeline.lister.keeps(prepared, np.arange(len(self.runtime.items)))
+        return self.pipeline.prepared(request, customer)
 
     def _ranked(
         self,
@@ -156,14 +157,15 @@ class Searcher:
         source: str,
     ) -> tuple[list[Item], int]:
         """The best k, and how many there were."""
-        prepared, found, keep = self._asked(search, customer)
+        prepared = self._prepared(search, customer)
         notes += self.pipeline.lister.unchecked(prepared, notes)
-        rows = np.flatnonzero(fits & keep)
+        rows = np.flatnonzero(fits)
+        rows = rows[self.pipeline.lister.keeps(prepared, rows)]
         short, alike = best(rows, likeness[rows], SHORTLIST)
         taste = np.zeros(len(short), np.float32)
         if search.taste_weight and len(short):
-            taste = self._taste(prepared.query, found, short, notes)
-        scores = _mixed(alike, taste, search.taste_weight)
+            taste = self._taste(prepared, short, notes)
+        scores = _mixed(_of_best(alike), taste, search.taste_weight)
         candidates = CandidateSet((source,), short, np.arange(len(short), dtype=np.float32)[:, None])
         items, _ = self.pipeline.lister.items(prepared, candidates, scores, [], fill=False)
         return items, len(rows)
@@ -177,17 +179,20 @@ class Searcher:
         rows = np.array([index[item.article_id] for item in feed], np.int64)
         taste = np.linspace(1, 0, len(rows), endpoint=False, dtype=np.float32)
         left = np.flatnonzero(fits[rows])
-        places, scores = best(left, _mixed(cosines[rows[left]], taste[left], search.taste_weight), search.k)
+        scores = _mixed(_of_best(cosines[rows[left]]), taste[left], search.taste_weight)
+        places, scores = best(left, scores, search.k)
         items = [
             msgspec.structs.replace(feed[place], rank=rank, score=score, source="image")
             for rank, (place, score) in enumerate(zip(places.tolist(), scores.tolist(), strict=True), start=1)
         ]
         return items, len(left)
 
-    def _taste(self, query: Query, found: CandidateSet, rows: Ints, notes: list[str]) -> Floats:
+    def _taste(self, prepared: Prepared, rows: Ints, notes: list[str]) -> Floats:
         """float32[len(rows)] between 0 and 1: the share of the rows that the customer would like less."""
+        query = prepared.query
         if query.cold:
             return _places(self.runtime.catalog.statistics.segment_share[query.segment][rows])
+        found = self.pipeline.retrieved(prepared)
         place = {row: n for n, row in enumerate(found.item_idx.tolist())}
         ranks = np.full((len(rows), len(found.sources)), UNRANKED, np.float32)
         for n, row in enumerate(rows.tolist()):
@@ -227,6 +232,12 @@ class Searcher:
 def _mixed(likeness: Floats, other: Floats, weight: float) -> Floats:
     """float32[n] between 0 and 1: what is less than nothing alike is not alike."""
     return np.asarray((1 - weight) * np.maximum(likeness, 0) + weight * np.maximum(other, 0), np.float32)
+
+
+def _of_best(likeness: Floats) -> Floats:
+    """float32[n]: of the likest, so that taste counts the same whether much is alike or little."""
+    most = likeness.max(initial=0)
+    return likeness / most if most > 0 else likeness
 
 
 def _places(scores: npt.NDArray[np.floating]) -> Floats:

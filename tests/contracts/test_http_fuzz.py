@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,13 +12,14 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 import schemathesis
-from PIL import Image
 from schemathesis.generation import GenerationMode
 from schemathesis.schemas import BaseSchema
 
 from infra.settings import ApiSettings
 from serving.api_keys import ADMIN, entry_of
+from serving.runtime import load_runtime
 from tests.support.http_shop import HttpShop
+from tests.support.seen import photo, seen
 from tests.support.tiny_fixture import Tiny
 
 KEY = "a-key-of-the-test"
@@ -38,16 +38,16 @@ since_1970 = st.datetimes(
 schemathesis.openapi.format("date-time", since_1970)
 # To a schema a photo is any bytes.
 for kind in ("JPEG", "PNG", "WEBP"):
-    held = io.BytesIO()
-    Image.new("RGB", (9, 6), "red").save(held, kind)
-    schemathesis.openapi.media_type(f"image/{kind.lower()}", st.just(held.getvalue()))
+    schemathesis.openapi.media_type(f"image/{kind.lower()}", st.just(photo((220, 20, 20), kind)))
 
 
 @pytest.fixture(scope="module")
-def schema(tiny: Tiny) -> Iterator[BaseSchema]:
+def schema(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     """The document that a running gateway gives."""
+    colours = [(220, 20 * row, 20) for row in range(len(tiny.runtime.items))]
+    bundle = seen(tiny.bundle, tmp_path_factory.mktemp("seen"), colours)
     api = ApiSettings(keys=entry_of("fuzzer", [ADMIN], KEY), requests_per_s=1e6, burst=1_000_000)
-    with HttpShop.of(tiny.runtime).serving(api) as url:
+    with HttpShop.of(load_runtime(bundle)).serving(api) as url:
         yield schemathesis.openapi.from_url(f"{url}/openapi.json", headers=HEADERS)
 
 

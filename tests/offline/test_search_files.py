@@ -24,6 +24,7 @@ from serving.searchable import SearchUnavailable
 from serving.text_encoder import NETWORK, PIECES, NetworkEncoder, open_text_encoder
 from tests.offline.content_toys import articles, picture
 from tests.support.remade import remade
+from tests.support.seen import photo, seen
 from tests.support.tiny import START, article_number
 from tests.support.tiny_fixture import Tiny
 
@@ -155,19 +156,19 @@ def test_pictures_are_prepared_as_open_clip_does(resize: str, size: tuple[int, i
     assert np.abs(theirs(image).numpy() - ours).max() < 1e-5
 
 
-def test_a_bundle_with_photos_is_searched_by_one(tiny: Tiny, small_clip: Path, tmp_path: Path) -> None:
-    encoder = open_encoder(f"clip:{small_clip}", 32)
+def test_a_bundle_with_photos_is_searched_by_one(tiny: Tiny, tmp_path: Path) -> None:
     ids = tiny.runtime.items.article_ids
-    files = [picture(COLOURS[row % 6]) for row in range(len(ids))]
-
-    def add(copy: Path) -> None:
-        write_pictures(copy, encoder.encode_image(files), encoder, 4)
-
-    one = searcher(remade(tiny.bundle, tmp_path / "seen", add))
-    search = ImageSearch(search_id="s", taste_weight=0.0, threshold=0.99)
-    found = one.by_image(search, files[2], None)
-    assert {item.article_id for item in found.items} == {ids[row] for row in range(2, len(ids), 6)}
-    assert found.items[0].score == pytest.approx(1, abs=1e-3)
+    # Red, green and blue in turn; the last article has no photo.
+    colours = [((200, 0, 0), (0, 200, 0), (0, 0, 200))[row % 3] for row in range(len(ids) - 1)] + [(0, 0, 0)]
+    one = searcher(seen(tiny.bundle, tmp_path, colours))
+    purple = photo((180, 0, 90), "JPEG")
+    search = ImageSearch(search_id="s", taste_weight=0.0, threshold=0.4, k=50)
+    found = one.by_image(search, purple, None)
+    reds, blues = ({ids[row] for row in range(first, len(ids) - 1, 3)} for first in (0, 2))
+    assert {item.article_id for item in found.items[: len(reds)]} == reds
+    assert {item.article_id for item in found.items[len(reds) :]} == blues
+    assert found.items[-1].score == pytest.approx(0.5, abs=0.02)  # half as blue as red
+    assert one.by_image(ImageSearch(search_id="s"), purple, None).threshold == 0.9
 
 
 @pytest.mark.slow

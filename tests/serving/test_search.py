@@ -94,7 +94,7 @@ def test_meaning_finds_what_says_something_else() -> None:
     found = searcher().by_text(asked("toast"), None)
     # Cosines 1, 0.8, 0.6; cheese and apple are below the least that counts.
     assert ids(found) == ["bread", "rolls", "milk"]
-    assert [item.score for item in found.items] == pytest.approx([0.5, 0.4, 0.3])
+    assert [item.score for item in found.items] == pytest.approx([1.0, 0.8, 0.6])
 
 
 def test_without_an_encoder_words_are_all_there_is() -> None:
