@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from infra.bundle import Bundle, open_bundle, write_manifest
 from infra.clock import ManualClock
 from infra.errors import BundleError, ConfigurationError
+from infra.registry import Registry
 from offline.content.encoders import open_encoder
 from offline.content.words import WordEncoder
+from offline.run import OfflineRun
 from offline.search_files import index_words, near, write_pictures
+from offline.window import choose_window
 from serving.content_space import space_name
 from serving.image_encoder import PictureSpace, Preparation
 from serving.pipeline import Pipeline
@@ -22,10 +26,10 @@ from serving.search import Searcher
 from serving.search_messages import ImageSearch, TextSearch
 from serving.searchable import SearchUnavailable
 from serving.text_encoder import NETWORK, PIECES, NetworkEncoder, open_text_encoder
-from tests.offline.content_toys import articles, picture
+from tests.offline.content_toys import Photos, articles, picture
 from tests.support.remade import remade
 from tests.support.seen import photo, seen
-from tests.support.tiny import START, article_number
+from tests.support.tiny import START, TINY, article_number
 from tests.support.tiny_fixture import Tiny
 
 COLOURS = [(220, 20, 20), (20, 200, 20), (20, 20, 220), (240, 240, 240), (10, 10, 10), (200, 200, 10)]
@@ -180,3 +184,19 @@ def test_efficientnet_tells_shapes_apart_and_leaves_torch(tmp_path: Path) -> Non
     assert not other.any()
     with pytest.raises(ConfigurationError, match="reads no texts"):
         encoder.encode_text(["dress"])
+
+
+@pytest.mark.slow
+def test_a_run_with_photos_makes_a_bundle_that_is_searched_by_one(tiny: Tiny, small_clip: Path, tmp_path: Path) -> None:
+    content = replace(TINY.content, image=f"clip:{small_clip}")
+    ids = tiny.runtime.items.article_ids
+    photos = Photos({article: picture(COLOURS[row % 6]) for row, article in enumerate(ids[:-1])})
+    window = choose_window(tiny.log.span, None)
+    job = OfflineRun(tiny.log, window, replace(TINY, content=content), tmp_path / "runs", ManualClock(START), photos)
+    registry = Registry(f"file://{tmp_path / 'registry'}")
+    result = job.execute(registry, "candidate", activate_anyway=True)
+    told = result.report["search"]
+    assert (told["photos"], told["meaning"]) == (len(ids) - 1, True)
+    search = ImageSearch(search_id="s", taste_weight=0.0, threshold=0.99)
+    found = searcher(registry.open(result.bundle_id)).by_image(search, picture(COLOURS[1]), None)
+    assert {item.article_id for item in found.items} == {ids[row] for row in range(1, len(ids) - 1, 6)}
