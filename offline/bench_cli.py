@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from offline.bench_content import content
+from offline.bench_diversity_cli import diversity
 from offline.bench_memory_cli import memory
 from offline.bench_recommend_cli import recommend
 from offline.bench_replay_cli import replay
@@ -26,6 +27,7 @@ def bench() -> None:
 
 
 bench.add_command(content)
+bench.add_command(diversity)
 bench.add_command(events)
 bench.add_command(freshness)
 bench.add_command(memory)

@@ -39,6 +39,7 @@ REDIS_MEMORY = "4gb"
 # Of the second half of the soak, in percent; noise of the allocator is below it, a leak of bytes an event is not.
 FLAT_BELOW = 3.0
 TICK_S = 0.1
+START_TIMEOUT_S = 180.0  # a worker takes some seconds; on a machine that does much else, many
 SAMPLES = 240
 
 
@@ -127,7 +128,7 @@ def run_soak(stack: Stack, soak: Soak, kafka: str, seed: int) -> dict[str, Any]:
     with process(stack, settings, [*COMMAND, "streams", "worker"]) as child:
         sent, seen, samples = asyncio.run(_stream(stack, soak, child.pid, seed))
         watch = Watch(settings, child.poll, stack.log)
-        asyncio.run(watch.seconds(sent, timeout_s=60 + 30 * soak.minutes))
+        asyncio.run(watch.seconds(sent, timeout_s=START_TIMEOUT_S + 30 * soak.minutes))
     return {
         **growth(samples),
         "minutes": soak.minutes,

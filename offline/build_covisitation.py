@@ -10,6 +10,7 @@ from offline.histories import item_column
 from serving.history import INTEREST
 from serving.items import ItemTable
 from serving.retrieval.covisitation import Neighbours
+from streams.distinct import distinct
 from streams.encoder import MICROS_A_DAY
 from streams.histories import Histories
 
@@ -38,7 +39,7 @@ def build_neighbours(histories: Histories, items: ItemTable, cut: int) -> Neighb
     _, occasion = np.unique(customer * weeks + (age // OCCASION_DAYS).astype(np.int64), return_inverse=True)
     fade = np.zeros(int(np.max(occasion)) + 1)
     np.maximum.at(fade, occasion, np.exp(-age / FADE_DAYS))
-    pairs = np.unique(occasion * n + item)
+    pairs = distinct(occasion * n + item)
     baskets = sparse.csr_matrix((np.ones(len(pairs), np.float32), (pairs // n, pairs % n)), shape=(len(fade), n))
     usual = np.diff(baskets.indptr) <= LARGEST
     baskets, fade = baskets[usual], fade[usual]

@@ -14,6 +14,7 @@ from serving.history import INTEREST
 from serving.items import ATTRIBUTES, ItemTable
 from serving.rhythm import NEVER, happened
 from serving.statistics import ALL, ItemStatistics
+from streams.distinct import distinct
 from streams.encoder import MICROS_A_DAY
 from streams.events import PURCHASE
 from streams.histories import Histories
@@ -67,7 +68,7 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
     np.minimum.at(last, item, happened(age))
     np.maximum.at(first, item, happened(age))
     recent = age <= 91
-    pairs = np.unique(customer[recent] * n + item[recent])
+    pairs = distinct(customer[recent] * n + item[recent])
     buyers = np.bincount(pairs % n, minlength=n).astype(np.float32)
     repeat_rate, interval = _repeats(customer, item, age, n)
     names = [ALL, *sorted(set(segments.values()))]
@@ -113,8 +114,8 @@ def _repeats(
     same = pair[1:] == pair[:-1]
     gap = age[:-1] - age[1:]
     again = same & (gap > 0)
-    repeated_pairs = np.unique(pair[1:][again])
-    buyers = np.bincount(np.unique(pair) % n, minlength=n)
+    repeated_pairs = distinct(pair[1:][again])
+    buyers = np.bincount(distinct(pair) % n, minlength=n)
     repeaters = np.bincount(repeated_pairs % n, minlength=n)
     prior, weight = REPEAT_PRIOR
     rate = (repeaters + prior * weight) / (buyers + weight)

@@ -28,6 +28,7 @@ from serving.index import VectorIndex, exact_search
 from serving.items import ItemTable
 from serving.ranking import Ranker
 from serving.runtime import Runtime
+from streams.distinct import distinct
 from streams.events import PURCHASE
 from streams.histories import Histories
 
@@ -156,8 +157,8 @@ def buyers_before(histories: Histories, items: ItemTable, cut: int) -> tuple[npt
     """Distinct customers who bought each article before `cut`, int64[n_items], and how many bought anything."""
     column = item_column(histories, items)
     use = (histories.occurred_at < cut) & (histories.types == PURCHASE) & (column >= 0)
-    pairs = np.unique(histories.customer_rows[use] * len(items) + column[use])
-    return np.bincount(pairs % len(items), minlength=len(items)), len(np.unique(pairs // len(items)))
+    pairs = distinct(histories.customer_rows[use] * len(items) + column[use])
+    return np.bincount(pairs % len(items), minlength=len(items)), len(distinct(pairs // len(items)))
 
 
 def _cold_articles(

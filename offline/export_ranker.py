@@ -1,5 +1,6 @@
 """Rankers leave as ONNX of one contract: `features` float32[C, F] -> `scores` float32[C, T], whose column 0, the
-calibrated probability of a purchase, ranks. Serving runs either without knowing which it is.
+calibrated probability of a purchase, ranks. Serving runs either without knowing which it is. Those with a network in
+them give its purchase gate beside the scores, `gates` float32[C, E], for whoever asks why.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper
 from infra.errors import GateError
 from offline.calibration import Calibration
 from offline.export import OPSET, TOLERANCE, export_network
-from offline.models.mmoe import MMOE, MMOEScorer
+from offline.models.mmoe import MMOE, ExplainedScorer, MMOEScorer
 from offline.train_catboost import catboost_scores
 from streams.encoder import onnx_session
 
@@ -37,7 +38,8 @@ def export_mmoe(model: MMOE, calibration: Calibration, path: Path, sample: Float
     """
     rows = sample if len(sample) > 1 else np.zeros((2, model.config.n_features), np.float32)
     scorer = MMOEScorer(model, calibration.scale, calibration.shift).eval()
-    return export_network(scorer, (torch.from_numpy(rows),), ("features",), path)
+    explained = ExplainedScorer(scorer).eval()
+    return export_network(explained, (torch.from_numpy(rows),), ("features",), path, ("scores", "gates"))
 
 
 def export_catboost(model: CatBoost, calibration: Calibration, path: Path, sample: Floats) -> float:
@@ -109,6 +111,7 @@ def export_blend(
         logits.append(f"{name}/joined")
         file.unlink()
     nodes += [
+        helper.make_node("Identity", ["mmoe/gates"], ["gates"]),
         helper.make_node("Mean", logits, ["mean"]),
         helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
         helper.make_node("Add", ["scaled", "shift"], ["logit"]),
@@ -121,7 +124,10 @@ def export_blend(
         nodes,
         "blend",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", width])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 1])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 1]),
+            helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", "experts"]),
+        ],
         initializers,
     )
     _save(graph, opsets, path)
@@ -136,7 +142,7 @@ def _save(graph: onnx.GraphProto, opsets: dict[str, int], path: Path) -> None:
 
 
 def _difference(path: Path, sample: Floats, expected: npt.NDArray[np.float64]) -> float:
-    (given,) = onnx_session(str(path)).run(None, {"features": sample})
+    (given,) = onnx_session(str(path)).run(["scores"], {"features": sample})
     difference = float(np.abs(given[:, 0] - expected).max(initial=0.0))
     if not difference <= TOLERANCE:
         raise GateError(f"{path.name}: ONNX differs from what was trained by {difference:.2e}, allowed {TOLERANCE:.0e}")

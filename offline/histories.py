@@ -61,9 +61,13 @@ def _known(
     later_rows: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
     """Which of the later events (key, customer's row) a customer has already; bool[n]."""
-    known = np.isin(later, held)
+    if not len(later) or not len(held):
+        return np.zeros(len(later), np.bool_)
+    # Looked up the other way round: `later` is a week, `held` all the years before it.
+    sought = np.sort(later)
+    same = sought[np.minimum(np.searchsorted(sought, held), len(sought) - 1)] == held
+    known = np.isin(later, held[same])
     if known.any():
-        same = np.isin(held, later[known])
         pairs = set(zip(held_rows[same].tolist(), held[same].tolist(), strict=True))
         mine = zip(later_rows[known].tolist(), later[known].tolist(), strict=True)
         known[known] = [pair in pairs for pair in mine]

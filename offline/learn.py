@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ from offline.ranker_checkpoint import load_rankers, save_rankers
 from offline.rankers import Rankers, train_rankers
 from offline.shop import Shop
 from offline.train_ranking import RankingConfig
-from offline.train_retrieval import TowerConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
+from offline.train_retrieval import ItemInputs, TowerConfig, item_inputs, item_vectors, new_two_tower, train_two_tower
 from offline.trained_encoder import TrainedEncoder
 from offline.warm_start import Networks, leave_networks
 from offline.weights import load_examples, load_weights, save_examples, save_weights
@@ -95,8 +96,7 @@ class Learner:
         shop, config = self._shop, self._config
         first = int(np.min(shop.histories.occurred_at, initial=shop.cut))
         cuts = example_cuts(first, shop.cut, self._horizon, config.ranking.weeks)
-        inputs = item_inputs(shop.items, shop.content)
-        tower = new_two_tower(inputs, config.tower, self._seed)
+        tower = new_two_tower(self._inputs, config.tower, self._seed)
         refresh = config.tower
         if not is_short(first, shop.cut, self._horizon, config.ranking.weeks):
             # The first cut of a short log has next to nothing before it, so there every cut is trained in full.
@@ -136,10 +136,14 @@ class Learner:
 
     def _around(self) -> tuple[TwoTower, Catalog]:
         shop = self._shop
-        tower = new_two_tower(item_inputs(shop.items, shop.content), self._config.tower, self._seed)
+        tower = new_two_tower(self._inputs, self._config.tower, self._seed)
         if not self._earlier().put_tower(tower, shop.items):
             raise DataError("the earlier run's networks do not fit; let one train")
         return tower, self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))
+
+    @cached_property
+    def _inputs(self) -> ItemInputs:
+        return item_inputs(self._shop.items, self._shop.content)
 
     def _earlier(self) -> Networks:
         if self._networks is None:
@@ -151,11 +155,11 @@ class Learner:
         shop = self._shop
         path = self._directory / f"tower-{n}.npz"
         if not load_weights(tower, path):
-            inputs, known = item_inputs(shop.items, shop.content), shop.known_at(cut)
+            known = shop.known_at(cut)
             self.timed(
                 "two-tower",
                 lambda: train_two_tower(
-                    tower, inputs, shop.histories, shop.items, cut, config, seed=self._seed + n, known=known
+                    tower, self._inputs, shop.histories, shop.items, cut, config, seed=self._seed + n, known=known
                 ),
             )
             save_weights(tower, path)
@@ -183,7 +187,7 @@ class Learner:
     def _catalog(self, tower: TwoTower, cut: int, space: str) -> Catalog:
         shop = self._shop
         items, known = shop.items_at(cut), shop.known_at(cut)
-        vectors = item_vectors(tower, item_inputs(shop.items, shop.content))[known]
+        vectors = item_vectors(tower, self._inputs)[known]
         encoder = TrainedEncoder(tower, vectors, items.index, space)
         return catalog_at(
             shop.histories,

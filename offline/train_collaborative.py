@@ -13,6 +13,7 @@ from offline.histories import item_column
 from serving.history import INTEREST
 from serving.items import ItemTable
 from serving.retrieval.collaborative import Factors
+from streams.distinct import distinct
 from streams.encoder import MICROS_A_DAY
 from streams.histories import Histories
 
@@ -47,7 +48,7 @@ def train_collaborative(
     confidence.sum_duplicates()
     vectors = np.zeros((n, config.dim), np.float32)
     if confidence.nnz:
-        known = np.unique(confidence.indices)
+        known = distinct(confidence.indices)
         vectors[known] = _fit(confidence[:, known], config, seed)
     return Factors(vectors, config.confidence, config.regularization, config.interest_days)
 

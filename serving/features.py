@@ -21,6 +21,7 @@ from serving.retrieval.query import Query
 from serving.retrieval.repurchase import due_lift, faded
 from serving.rhythm import LATELY, NEVER, Doubles, Trips, customer_rhythm, due, happened, interval, trips_of
 from serving.statistics import ItemStatistics
+from streams.distinct import distinct
 from streams.events import CART, VIEW
 
 SOURCES = ("repurchase", "variants", "covisitation", "popular", "collab", "two_tower", "content")
@@ -249,7 +250,7 @@ class FeatureBuilder:
         rows = candidates.item_idx
         items, summed, largest = query.related
         related = _Lookup(items, rows)
-        recent = np.unique(query.history.acts[-LOOKED_AT:])
+        recent = distinct(query.history.acts[-LOOKED_AT:])
         content = self._content[rows]
         nearest = (content @ self._content[recent].T).max(axis=1) if len(recent) else np.zeros(len(rows))
         return np.stack(

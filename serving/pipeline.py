@@ -12,11 +12,12 @@ import numpy as np
 
 from infra.clock import Clock
 from infra.errors import InvalidMessage
+from serving.explanation import told_items
 from serving.filters import check_filters
 from serving.listing import Lister
 from serving.messages import STRATEGIES, RecommendationRequest, Recommendations, RequestError
 from serving.prepared import Prepared, Trace
-from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, merge
+from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, Ints, merge
 from serving.retrieval.query import Query
 from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, Runtime
@@ -151,7 +152,9 @@ class Pipeline:
             scores = self._scores(query, candidates, degraded, trace)
         else:
             scores = retrieval_order(candidates, prefer=prepared.strategy)
-        items, _ = self._lister.items(prepared, candidates, scores, trace)
+        items, places = self._lister.items(prepared, candidates, scores, trace)
+        if request.explain:
+            trace += told_items(items, candidates, places, self._gates(prepared, candidates, places))
         return Recommendations(
             request_id=request.request_id,
             customer_id=request.customer_id,
@@ -180,6 +183,17 @@ class Pipeline:
             }
         )
         return np.asarray(scores, np.float32)
+
+    def _gates(self, prepared: Prepared, candidates: CandidateSet, places: Ints) -> Floats | None:
+        """Of the shown candidates, where a network ranked them; float32[len(places), E]."""
+        if prepared.strategy != "full":
+            return None
+        try:
+            features = self._catalog.features.build(prepared.query, candidates.at(places))
+            return self.runtime.ranker.gates(features)
+        except Exception:
+            logger.exception("no gates to tell")
+            return None
 
 
 def retrieve(catalog: Catalog, queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:

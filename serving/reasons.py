@@ -8,16 +8,19 @@ have bought are called neither popular nor fitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.prepared import Prepared
 from serving.retrieval.candidates import Ints
+from serving.rhythm import NEVER
 from serving.rules import BAND
 from serving.runtime import Catalog
 from serving.wording import DID, ago, every, name_of
+from streams.distinct import distinct
 from streams.encoder import MICROS_A_DAY
 from streams.events import CART, PURCHASE, VIEW, from_micros
 
@@ -25,6 +28,7 @@ PIN = "pin"
 MANY = 10  # buyers in 91 days, below whom an article is nobody's business but theirs
 ALIKE = 0.6  # cosine of content from which an article is said to be like another
 NEW_DAYS = 14.0  # since an article was first sold, within which it is called new
+LONG_DAYS = 60.0  # of sales that a bundle must know: at the beginning of a log everything is sold for the first time
 FRESH_DAYS = 7.0  # age of a bundle whose week is still this week
 LATELY_DAYS = 35.0  # age of a bundle, or of an act, that is still lately
 
@@ -37,18 +41,20 @@ class Reasons:
     def __init__(self, catalog: Catalog, cut: int) -> None:
         self._catalog = catalog
         self._cut = cut
+        first = catalog.statistics.first_sold
+        self._long = bool((first[first < NEVER] >= LONG_DAYS).any())
 
     def of(self, prepared: Prepared, rows: Sequence[int], sources: Sequence[str]) -> list[str | None]:
         """A reason for each of `rows`, which were found by `sources` (best first, joined by '+'); None where there is
         none to tell."""
-        teller = _Teller(self._catalog, prepared, rows, self._cut)
+        teller = _Teller(self._catalog, prepared, rows, self._cut, self._long)
         return [teller.tell(row, source.split("+")) for row, source in zip(rows, sources, strict=True)]
 
 
 class _Teller:
     """Of one answer. What several articles ask for is looked up once, when the first one does."""
 
-    def __init__(self, catalog: Catalog, prepared: Prepared, rows: Sequence[int], cut: int) -> None:
+    def __init__(self, catalog: Catalog, prepared: Prepared, rows: Sequence[int], cut: int, long: bool) -> None:
         self._catalog = catalog
         self._items = catalog.items
         self._statistics = catalog.statistics
@@ -57,6 +63,7 @@ class _Teller:
         self._segment = prepared.segment
         self._now = from_micros(self._history.as_of)
         self._stale_days = max(0.0, (self._history.as_of - cut) / MICROS_A_DAY)
+        self._long = long
         self._rows = np.array(rows, np.int64)
         self._place = {row: n for n, row in enumerate(rows)}
         self._by: dict[str, Callable[[int], str | None]] = {
@@ -82,24 +89,27 @@ class _Teller:
 
     def _bought(self, row: int) -> str | None:
         """Of the article itself, which may have been bought more often than is remembered."""
-        days = np.unique(self._day[self._history.item_idx == row])
-        if not len(days):
+        times = [time for kind, time in self._acts.get(row, ()) if kind == PURCHASE]
+        if not times:
             return None
-        last = self._when(PURCHASE, row)
-        if len(days) == 1:
-            return f"You bought this {last}"
-        gaps = np.diff(days)
-        usual = float(np.mean(gaps))
-        regular = len(gaps) > 1 and usual / 2 <= float(np.median(gaps)) <= usual * 2
-        if regular and self._today - int(days[-1]) <= 2 * usual:
-            return f"You buy this {every(usual)}"
-        return f"You bought this {last}, and before"
+        days = sorted({int(time // MICROS_A_DAY) for time in times})
+        if len(days) > 1:
+            gaps = sorted(later - earlier for earlier, later in pairwise(days))
+            usual, half = sum(gaps) / len(gaps), len(gaps) // 2
+            median = (gaps[half] + gaps[-half - 1]) / 2
+            lasting = self._history.as_of // MICROS_A_DAY - days[-1] <= 2 * usual
+            if len(gaps) > 1 and usual / 2 <= median <= usual * 2 and lasting:
+                return f"You buy this {every(usual)}"
+        last = ago(from_micros(max(times)), self._now)
+        return f"You bought this again {last}" if len(days) > 1 else f"You bought this {last}"
 
     def _seen(self, row: int) -> str | None:
-        for kind in (CART, VIEW):
-            if (when := self._when(kind, row)) is not None:
-                return f"You {DID[kind].format('this')} {when}"
-        return None
+        acts = self._acts.get(row)
+        if not acts:
+            return None
+        kind = next(kind for kind in (CART, VIEW) if any(done == kind for done, _ in acts))
+        when = ago(from_micros(max(time for done, time in acts if done == kind)), self._now)
+        return f"You {DID[kind].format('this')} {when}"
 
     def _version(self, row: int) -> str | None:
         product = self._items.products[row]
@@ -165,34 +175,37 @@ class _Teller:
         """To the shop: the bundle does not know it, or knows it as sold for the first time just before its end."""
         if row >= self._catalog.bundled_items:
             return True
-        return float(self._statistics.first_sold[row]) + self._stale_days <= NEW_DAYS
+        return self._long and float(self._statistics.first_sold[row]) + self._stale_days <= NEW_DAYS
 
     def _did(self, row: int) -> str | None:
         """`Strap top, which you bought yesterday`; None for an article that has no name."""
         name, kind = name_of(self._items, row), self._kind(row)
-        return name and f"{name}, which you {DID[kind].format('').rstrip()} {self._when(kind, row)}"
+        did = " ".join(DID[kind].format("").split())
+        return name and f"{name}, which you {did} {self._when(kind, row)}"
 
     def _kind(self, row: int) -> int:
         """What says most of an article that was acted on."""
         kinds = set(self._history.act_types[self._history.acts == row].tolist())
         return next(kind for kind in (PURCHASE, CART, VIEW) if kind in kinds)
 
-    def _when(self, kind: int, row: int) -> str | None:
-        """When the customer did this to the article for the last time; None if never."""
+    def _when(self, kind: int, row: int) -> str:
+        """When the customer did this to the article for the last time."""
         history = self._history
-        ages = history.act_ages[(history.acts == row) & (history.act_types == kind)]
-        if not len(ages):
-            return None
-        return ago(self._now - timedelta(days=float(ages.min())), self._now)
+        age = history.act_ages[(history.acts == row) & (history.act_types == kind)].min()
+        return ago(from_micros(int(_moments(history.as_of, age))), self._now)
 
     @cached_property
-    def _today(self) -> int:
-        return int(self._history.as_of // MICROS_A_DAY)
-
-    @cached_property
-    def _day(self) -> Ints:
-        """Day of each purchase, int64[n]."""
-        return np.floor(self._history.as_of / MICROS_A_DAY - self._history.ages).astype(np.int64)
+    def _acts(self) -> dict[int, list[tuple[int, int]]]:
+        """What was done to the articles shown and when: row -> type and microseconds."""
+        history = self._history
+        mine = np.isin(history.acts, self._rows)
+        found: dict[int, list[tuple[int, int]]] = {}
+        times = _moments(history.as_of, history.act_ages[mine])
+        for row, kind, time in zip(
+            history.acts[mine].tolist(), history.act_types[mine].tolist(), times.tolist(), strict=True
+        ):
+            found.setdefault(row, []).append((kind, time))
+        return found
 
     @cached_property
     def _companions(self) -> Ints:
@@ -207,10 +220,15 @@ class _Teller:
     @cached_property
     def _nearest(self) -> Ints:
         """For each article the one acted on whose content is most like its own, int64[R], -1 where none is alike."""
-        acted = np.unique(self._history.acts)
+        acted = distinct(self._history.acts)
         if not len(acted):
             return np.full(len(self._rows), -1)
         content = self._catalog.content
         cosine = content[self._rows] @ content[acted].T
         best = np.argmax(cosine, axis=1)
         return np.where(cosine[np.arange(len(best)), best] >= ALIKE, acted[best], -1)
+
+
+def _moments(as_of: int, ages: npt.NDArray[np.float64]) -> Ints:
+    """Microseconds of what happened so many days before, to the millisecond: such an age has no more digits."""
+    return np.asarray(np.rint((as_of - ages * MICROS_A_DAY) / 1_000) * 1_000, np.int64)

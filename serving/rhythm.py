@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.history import History
+from streams.distinct import distinct
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ class Trips:
         none = np.zeros(n_groups)
         if not len(self.of):
             return Rhythm(none, none + NEVER, none, np.zeros((len(LATELY), n_groups)))
-        pairs = np.unique(group * len(self.days) + self.of)
+        pairs = distinct(group * len(self.days) + self.of)
         group, trip = pairs // len(self.days), (pairs % len(self.days)).astype(np.float64)
         newest, oldest = none + NEVER, none.copy()
         np.minimum.at(newest, group, trip)
@@ -62,7 +63,7 @@ class Trips:
 
 
 def trips_of(history: History) -> Trips:
-    days = np.unique(history.ages)
+    days = distinct(history.ages)
     return Trips(days, np.searchsorted(days, history.ages))
 
 

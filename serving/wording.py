@@ -26,7 +26,7 @@ def ago(then: datetime, now: datetime) -> str:
         return f"{days} days ago"
     months = (now.year - then.year) * 12 + now.month - then.month
     if days < 28 or months == 0:
-        return f"{days // 7} weeks ago"
+        return f"{round(days / 7)} weeks ago"
     if months == 1:
         return "last month"
     month = MONTHS[then.month - 1]

@@ -178,7 +178,7 @@ def fold_arrivals(
 
 def _is_after(arrivals: Arrivals, state: CustomerState) -> bool:
     """Whether each is newer than all that is known: how nearly all events come, and none of them is late."""
-    return not len(state) or int(arrivals.occurred_at.min()) > int(state.occurred_at[-1])
+    return not len(state) or int(np.min(arrivals.occurred_at)) > int(state.occurred_at[-1])
 
 
 def _told_apart(

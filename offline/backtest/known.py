@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from infra.errors import DataError
 from offline.event_log import EventLog
 from offline.metrics import Floats, Ints
+from streams.distinct import distinct
 from streams.events import to_micros
 
 Mask = npt.NDArray[np.bool_]
@@ -129,9 +130,9 @@ class Known:
         """Of the customers who bought in RECENT, the share who bought each article, float64[n_articles], counted as if
         one more had bought everything: so nothing is infinitely surprising."""
         customers, articles = self._recent()
-        pairs = np.unique(customers * len(self._articles) + articles)
+        pairs = distinct(customers * len(self._articles) + articles)
         buyers = np.bincount(pairs % len(self._articles), minlength=len(self._articles))
-        return np.asarray((buyers + 1) / (len(np.unique(customers)) + 1))
+        return np.asarray((buyers + 1) / (len(distinct(customers)) + 1))
 
     def popular(self) -> Mask:
         """bool[n_articles]: the POPULAR share of the known articles that was bought most in RECENT; of equals the first

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from offline.bootstrap import RESAMPLES
 from offline.counterfactual.estimators import Estimate, estimates, own_mean
 from offline.counterfactual.log import Floats, Log, checked
@@ -53,5 +55,5 @@ def _bounds(log: Log, earned: Floats, unsupported: float) -> tuple[float, float]
     if unsupported == 0:
         return None
     seen = float(earned.mean())
-    least, most = min(0.0, float(log.reward.min())), max(1.0, float(log.reward.max()))
+    least, most = min(0.0, float(np.min(log.reward))), max(1.0, float(np.max(log.reward)))
     return seen + unsupported * least, seen + unsupported * most

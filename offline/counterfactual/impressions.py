@@ -101,7 +101,7 @@ def bought_within(shown: Shown, log: EventLog, horizon: timedelta) -> Floats:
         return np.empty(0)
     wanted = set(zip(shown.customer.tolist(), shown.article.tolist(), strict=True))
     bought: dict[tuple[str, str], list[int]] = defaultdict(list)
-    first, last = from_micros(int(shown.shown_at.min())), from_micros(int(shown.shown_at.max())) + horizon
+    first, last = from_micros(int(np.min(shown.shown_at))), from_micros(int(np.max(shown.shown_at))) + horizon
     for batch in log.scan(first, last + timedelta(microseconds=1)):
         part = batch.filter(pc.equal(batch["type"], "purchase"))
         names = zip(part["customer_id"].to_pylist(), part["article_id"].to_pylist(), strict=True)

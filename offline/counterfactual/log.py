@@ -43,7 +43,7 @@ class Log:
 
     @property
     def units(self) -> int:
-        return int(self.unit.max()) + 1
+        return int(np.max(self.unit)) + 1
 
     def take(self, rows: Flags) -> Log:
         """The rows of a mask bool[n], units numbered anew."""

@@ -110,7 +110,7 @@ def read_log(path: Path, policy: str, campaign: str) -> Log:
             propensity=chance,
             reward=click,
             unit=np.arange(len(item)),
-            actions=int(item.max(initial=0)) + 1,
+            actions=int(np.max(item, initial=0)) + 1,
             positions=PLACES,
             name=file.name,
         )

@@ -54,7 +54,7 @@ def as_log(shown: Shown, reward: Floats, name: str, articles: Names | None = Non
         reward=reward,
         unit=np.unique(shown.customer, return_inverse=True)[1].astype(np.int64),
         actions=len(known),
-        positions=int(shown.position.max(initial=0)) + 1,
+        positions=int(np.max(shown.position, initial=0)) + 1,
         name=name,
     )
 

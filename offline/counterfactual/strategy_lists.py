@@ -28,7 +28,7 @@ def after_training(shown: Shown, runtime: Runtime) -> Shown:
         raise BundleError(
             f"bundle {runtime.bundle_id} was trained on events up to {learned.isoformat()}, later than every "
             f"impression: its lists would know what came of them. Name an older one by --bundle, or run `modiste "
-            f"offline run --until {from_micros(int(shown.shown_at.min())).date()}` first"
+            f"offline run --until {from_micros(int(np.min(shown.shown_at))).date()}` first"
         )
     return later
 
@@ -54,7 +54,7 @@ def strategy_lists(runtime: Runtime, strategy: str, histories: Histories, shown:
             request = RecommendationRequest(
                 request_id=str(shown.request[start]),
                 customer_id=customer,
-                k=min(int(places.max()) + 1, MAX_K),
+                k=min(int(np.max(places)) + 1, MAX_K),
                 strategy=strategy,
             )
             state = histories.state(customer, moment)

@@ -82,7 +82,7 @@ def clip_at(rows: int) -> float:
 def support(log: Log, chance: Floats, weights: Floats) -> Support:
     """Judge the weights float64[n] of a log. chance: the target's of what was shown, float64[n]."""
     n = len(log)
-    total, largest = float(weights.sum()), float(weights.max())
+    total, largest = float(weights.sum()), float(np.max(weights))
     clip = clip_at(n)
     by_unit = np.bincount(log.unit, weights - weights.mean(), minlength=log.units)
     error = float(np.sqrt((by_unit**2).sum() * log.units / max(log.units - 1, 1)) / n)

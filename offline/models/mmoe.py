@@ -124,3 +124,16 @@ class MMOEScorer(nn.Module):
         if "repurchase" in columns:
             columns["repurchase"] = torch.minimum(columns["repurchase"], columns["purchase"])
         return torch.stack([columns[task] for task in tasks], dim=1)
+
+
+class ExplainedScorer(nn.Module):
+    """The same with what its purchase gate says: (B, F) -> scores (B, tasks), gates (B, experts), which sum to 1."""
+
+    def __init__(self, scorer: MMOEScorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        model = self.scorer.model
+        gate = model.gate_weights(features)[:, model.config.tasks.index("purchase")]
+        return self.scorer(features), gate

@@ -30,6 +30,10 @@ class CandidateSet:
     def keep(self, mask: npt.NDArray[np.bool_]) -> CandidateSet:
         return self if mask.all() else CandidateSet(self.sources, self.item_idx[mask], self.ranks[mask])
 
+    def at(self, places: Ints) -> CandidateSet:
+        """Those at the places, in that order."""
+        return CandidateSet(self.sources, self.item_idx[places], self.ranks[places])
+
     def with_rows(self, rows: Ints) -> CandidateSet:
         """With `rows`, which are not among them, at their end: found by no source."""
         if not len(rows):

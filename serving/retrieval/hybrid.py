@@ -9,6 +9,7 @@ import numpy as np
 from serving.retrieval.candidates import NOTHING, Floats, Found, best
 from serving.retrieval.query import Query
 from serving.retrieval.source import ScoringSource
+from streams.distinct import distinct
 
 
 class Hybrid:
@@ -24,7 +25,7 @@ class Hybrid:
         return [self._blend(query, lists, k) for query, lists in zip(queries, found, strict=True)]
 
     def _blend(self, query: Query, lists: Sequence[Found], k: int) -> Found:
-        rows = np.unique(np.concatenate([items for items, _ in lists]))
+        rows = distinct(np.concatenate([items for items, _ in lists]))
         if query.cold or not len(rows):
             return NOTHING
         total = np.zeros(len(rows), np.float32)

@@ -18,6 +18,7 @@ from serving.history import INTEREST, History
 from serving.retrieval.candidates import Found, best
 from serving.retrieval.query import Query
 from serving.rhythm import interval
+from streams.distinct import distinct
 
 HALF_DAYS = 30.0  # an act of this age counts half
 DUE_LIFT = 0.3  # what an article that is due right now gains
@@ -49,7 +50,7 @@ def due_lift(history: History) -> npt.NDArray[np.float64]:
     """float64[len(history.items)]: 1 + DUE_LIFT where the usual time has passed since the last purchase, less before
     and after, 1 for what was bought on one trip only."""
     times, age = np.unique(history.ages, return_inverse=True)
-    of = np.unique(np.searchsorted(history.items, history.item_idx) * max(len(times), 1) + age)
+    of = distinct(np.searchsorted(history.items, history.item_idx) * max(len(times), 1) + age)
     trips = np.bincount(of // max(len(times), 1), minlength=len(history.items)).astype(np.float64)
     usual = interval(history.first_age, history.last_age, trips)
     late = np.log((history.last_age + 0.5) / (usual + 0.5)) / DUE_WIDTH

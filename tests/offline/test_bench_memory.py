@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from infra.settings import KafkaSettings, RedisSettings, RegistrySettings, Setti
 from offline.bench_memory import Soak, growth, history, resident_mib, run_soak, stored_bytes
 from offline.bench_stack import Stack
 from streams.events import parse_event
+from tests.conftest import GIVEN
+from tests.support.servers import choose_broker, running_broker
 from tests.support.tiny_fixture import Tiny
 
 
@@ -43,14 +46,19 @@ def test_memory_of_a_process_that_has_ended_is_said_to_be_so() -> None:
 
 
 @pytest.fixture
-def stack(tiny: Tiny, kafka_url: str, redis_url: str, tmp_path: Path) -> Stack:
-    settings = Settings(
+def stack(tiny: Tiny, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
+    """A broker of its own: on the shared one the worker would first read all that other tests have left there."""
+    with running_broker(choose_broker(GIVEN), tmp_path) as kafka_url:
+        yield Stack(_settings(tiny, kafka_url, redis_url, tmp_path), tmp_path, 20)
+
+
+def _settings(tiny: Tiny, kafka_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
         kafka=KafkaSettings(url=kafka_url, session_timeout_ms=6_000),
         redis=RedisSettings(url=redis_url, prefix=f"bench-{tmp_path.name}"),
         registry=RegistrySettings(url=tiny.registry_url),
         worker=WorkerSettings(group=f"bench-{tmp_path.name}"),
     )
-    return Stack(settings, tmp_path, 20)
 
 
 @pytest.mark.slow

@@ -34,10 +34,13 @@ def test_the_ranker_scores_any_batch_as_torch_does(ranker: tuple[MMOE, Path, flo
     model, path, difference = ranker
     assert difference <= TOLERANCE
     features = np.random.default_rng(rows).normal(size=(rows, 5)).astype(np.float32)
-    (given,) = onnx_session(str(path)).run(None, {"features": features})
+    given, gates = onnx_session(str(path)).run(["scores", "gates"], {"features": features})
     with torch.no_grad():
         expected = MMOEScorer(model, CALIBRATION.scale, CALIBRATION.shift)(torch.from_numpy(features)).numpy()
+        weights = model.gate_weights(torch.from_numpy(features))[:, 0].numpy()  # of the purchase
     assert given == pytest.approx(expected, abs=TOLERANCE)
+    assert gates == pytest.approx(weights, abs=TOLERANCE)
+    assert gates.sum(axis=1) == pytest.approx(np.ones(rows), abs=1e-5)
     assert ((given[:, 0] > 0) & (given[:, 0] < 1)).all()  # a probability
 
 
@@ -65,15 +68,17 @@ def test_the_query_encoder_gives_unit_rows_and_ignores_what_is_masked(tmp_path: 
 
 
 @pytest.mark.parametrize("shift", [2 * TOLERANCE, float("nan")])
+@pytest.mark.parametrize("output", [0, 1], ids=["scores", "gates"])
 def test_a_network_that_differs_is_refused(
-    ranker: tuple[MMOE, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float
+    ranker: tuple[MMOE, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float, output: int
 ) -> None:
     model, path, _ = ranker
 
     class Shifted:
-        def run(self, names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            (scores,) = onnx_session(str(path)).run(names, inputs)
-            return [scores + np.float32(shift)]
+        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            given: list[np.ndarray] = onnx_session(str(path)).run(names, inputs)
+            given[output] = given[output] + np.float32(shift)
+            return given
 
     monkeypatch.setattr(export, "onnx_session", lambda _: Shifted())
     with pytest.raises(GateError, match=r"other\.onnx: ONNX differs from torch by .*, allowed 1e-04"):

@@ -76,6 +76,13 @@ def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
         given = exported.score(features)
         assert given.shape == (size, len(rankers.tasks(name)))
         np.testing.assert_allclose(given[:, 0], rankers.probabilities(name, features), atol=1e-4, rtol=1e-4)
+        gates = exported.gates(features)
+        if name == "catboost":
+            assert gates is None
+        else:
+            with torch.no_grad():
+                weights = encoding.gate_weights(torch.from_numpy(features))
+            np.testing.assert_allclose(gates, weights[:, encoding.config.tasks.index("purchase")], atol=1e-4)
         probabilities = np.delete(given, [i for i, task in enumerate(exported.tasks) if task == "spend"], axis=1)
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
 

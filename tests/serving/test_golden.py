@@ -21,7 +21,7 @@ def prefer_the_worst(copy: Path) -> None:
     """The same network with its outputs negated."""
     path = copy / "ranker.onnx"
     model = onnx.load(str(path))
-    (output,) = model.graph.output
+    output = model.graph.output[0]  # scores
     for node in model.graph.node:
         node.output[:] = ["before" if name == output.name else name for name in node.output]
     model.graph.node.append(helper.make_node("Neg", ["before"], [output.name]))

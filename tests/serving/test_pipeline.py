@@ -279,5 +279,7 @@ def test_trace_only_on_request() -> None:
         ("filters", None, 1),
         ("drop", None, None),
         ("ranking", None, None),
+        ("item", None, None),
+        ("item", None, None),
     ]
     assert one(pipeline(), ask(k=2), anna()).trace == []

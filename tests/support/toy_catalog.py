@@ -144,6 +144,11 @@ class CosineRanker:
         self.seen.append(features)
         return np.stack([features[:, self.feature]] * 2, axis=1)
 
+    def gates(self, features: Floats) -> Floats:
+        """Two experts, of whom the second has more to say the higher the feature."""
+        share = np.clip(features[:, self.feature], 0, 1)
+        return np.stack([1 - share, share], axis=1)
+
 
 class BrokenRanker:
     def score(self, features: Floats) -> Floats:
