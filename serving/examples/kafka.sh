@@ -16,5 +16,6 @@ printf '%s\t%s\n' "$CUSTOMER" "{\"event_id\": \"$REQUEST-1\", \"type\": \"purcha
 printf '%s\t%s\n' "$CUSTOMER" "{\"request_id\": \"$REQUEST\", \"customer_id\": \"$CUSTOMER\", \"k\": 5, \"explain\": true}" |
     kcat -b "$KAFKA" -P -t recommendation-requests -K '\t'
 
-# Its answer is among the newest; `timeout` ends the waiting for more.
-timeout 5 kcat -b "$KAFKA" -C -q -u -t recommendations -o -50 -f '%s\n' | grep --max-count 1 "\"request_id\":\"$REQUEST\""
+# Its answer is among the newest a moment later; no line and exit code 1 where nobody answers.
+sleep 1
+kcat -b "$KAFKA" -C -q -e -t recommendations -o -50 -f '%s\n' | grep "\"request_id\":\"$REQUEST\""

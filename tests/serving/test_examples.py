@@ -21,7 +21,9 @@ EXAMPLES = Path(serving.__file__).parent / "examples"
 # Notes what is sent to which topic; whoever reads gets the answer to what was asked.
 KCAT = """#!/bin/sh
 case "$*" in
-  *" -C "*) for i in 1 2; do sed -E 's/.*"request_id": "([^"]+)".*/{"request_id":"\\1","items":[]}/' requests; done ;;
+  *" -C "*)
+    echo '{"request_id":"another"}'
+    sed -E 's/.*"request_id": "([^"]+)".*/{"request_id":"\\1","items":[]}/' requests ;;
   *transactions*) cat > transactions ;;
   *recommendation-requests*) cat > requests ;;
 esac
