@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from infra.errors import ConfigurationError
 from infra.kafka import Producer
 from infra.settings import ApiSettings, Settings, make_clock
-from serving import api_articles, api_customers, api_events, api_health, api_recommend
+from serving import api_articles, api_customers, api_events, api_health, api_recommend, api_search
 from serving.activity import ActivityRing
 from serving.api_document import document
 from serving.api_envelope import BoundedBody, Counted, Headers
@@ -30,7 +30,9 @@ from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.redis_store import open_store
 
-ROUTERS = tuple(part.router for part in (api_recommend, api_articles, api_events, api_customers, api_health))
+ROUTERS = tuple(
+    part.router for part in (api_recommend, api_search, api_articles, api_events, api_customers, api_health)
+)
 
 
 class State(TypedDict):
@@ -107,7 +109,7 @@ def _install_guard(app: FastAPI, settings: ApiSettings) -> None:
     limits = settings.requests_per_s is not None
     buckets = None if settings.requests_per_s is None else Buckets(settings.requests_per_s, settings.burst)
     origins = parse_origins(settings.cors_origins)
-    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, larger=api_search.LARGER)
     app.add_middleware(Guard, keys=keys, buckets=buckets, origins=origins)
     if origins:
         # Outside the guard: a browser asks whether it may call us before it shows a key.

@@ -20,9 +20,10 @@ from serving.api_routes import PROBLEM, documented
 from serving.api_schemas import ProblemView
 from serving.items import ATTRIBUTES
 from serving.messages import SCHEMA_VERSION, STRATEGIES, RecommendationRequest, Recommendations
+from serving.search_messages import SearchResults
 from streams.events import EVENT_TYPES, MAX_PRICE, Event
 
-MESSAGES = (RecommendationRequest, Recommendations, Explanation, Similar, Event)
+MESSAGES = (RecommendationRequest, Recommendations, SearchResults, Explanation, Similar, Event)
 MAX_DEADLINE_MS = 2**53  # beyond, JSON's numbers are not exact
 SINCE_1970 = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-"
 REFERENCE = "#/components/schemas/{name}"
@@ -34,6 +35,7 @@ Purchases in, recommendations out. Everything here is also on the Kafka topics `
 """
 TAGS = (
     ("recommendations", "What to show a customer now, and why it was that."),
+    ("search", "What is asked for by words or by a photo."),
     ("events", "What happened in the shop."),
     ("articles", "What the shop has, and what is like it."),
     ("customers", "What is known of a customer."),

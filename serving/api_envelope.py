@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -84,19 +85,22 @@ class Headers:
 
 
 class BoundedBody:
-    """ASGI middleware: a body over the limit is refused (413) as soon as that is known, and never held whole."""
+    """ASGI middleware: a body over the limit is refused (413) as soon as that is known, and never held whole.
+    larger: limits of paths that take more, by path."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._limit = max_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = max(self._limit, self._larger.get(scope["path"], 0))
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self._limit:
-            await self._refuse(int(declared), scope, receive, send)
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(int(declared), limit, scope, receive, send)
             return
         # A chunked body declares no length, so it is counted; it is small enough to be held while it is.
         chunks: list[Message] = []
@@ -105,8 +109,8 @@ class BoundedBody:
             message = await receive()
             chunks.append(message)
             total += len(message.get("body", b""))
-            if total > self._limit:
-                await self._refuse(total, scope, receive, send)
+            if total > limit:
+                await self._refuse(total, limit, scope, receive, send)
                 return
             if not message.get("more_body", False):
                 break
@@ -117,13 +121,13 @@ class BoundedBody:
 
         await self._app(scope, replay, send)
 
-    async def _refuse(self, given: int, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, given: int, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         # The rest of the body is never read, so this connection cannot serve another request.
         answer = problem(
             413,
-            f"body of {given} bytes or more; at most {self._limit} are allowed",
+            f"body of {given} bytes or more; at most {limit} are allowed",
             {"connection": "close"},
             given_bytes=given,
-            allowed_bytes=self._limit,
+            allowed_bytes=limit,
         )
         await answer(scope, receive, send)
