@@ -14,6 +14,7 @@ import hypothesis.strategies as st
 import pytest
 import schemathesis
 from PIL import Image
+from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.schemas import BaseSchema
 
@@ -74,7 +75,10 @@ def check(schema: BaseSchema, path: str, method: str, mode: GenerationMode) -> N
         if mode.is_positive and {"min_price", "max_price"} <= (case.query or {}).keys():
             low, high = sorted((case.query["min_price"], case.query["max_price"]), key=float)
             case.query |= {"min_price": low, "max_price": high}
-        case.call_and_validate(headers=HEADERS)
+        response = case.call(headers=HEADERS)
+        # The tiny shop has no photos, and its gateway says so.
+        lacking = [not_a_server_error] if response.status_code == 501 and path == "/v1/search/image" else []
+        case.validate_response(response, excluded_checks=lacking, headers=HEADERS)
 
     answered_as_documented()
 
