@@ -29,7 +29,8 @@ from serving.answers import Explanation, Similar
 from serving.api_schemas import Accepted, ArticleView, BundleView, CustomerView, History, Ready
 from serving.client_calls import Call
 from serving.client_errors import ApiError, UnexpectedAnswer, Unreachable, error_of
-from serving.messages import RecommendationRequest, Recommendations
+from serving.messages import Filters, RecommendationRequest, Recommendations
+from serving.search_messages import SearchResults
 from streams.events import Event
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def _headers(key: str | None) -> dict[str, str]:
 
 
 def _request(http: httpx.Client | httpx.AsyncClient, call: Call[T]) -> httpx.Request:
-    headers = {} if call.body is None else {"content-type": "application/json"}
+    headers = {} if call.body is None else {"content-type": call.kind}
     return http.build_request(call.method, call.path, params=call.params, content=call.body, headers=headers)
 
 
@@ -120,6 +121,25 @@ class Client:
 
     def similar(self, article_id: str, *, by: str = "content", top_k: int = 12, variants: bool = True) -> Similar:
         return self._run(calls.similar(article_id, by, top_k, variants))
+
+    def search_text(
+        self, query: str, *, customer_id: str | None = None, k: int = 24, filters: Filters | None = None
+    ) -> SearchResults:
+        """Articles by words; those first that the customer would like."""
+        return self._run(calls.search_text(query, customer_id, k, filters or Filters()))
+
+    def search_image(
+        self,
+        photo: bytes,
+        *,
+        customer_id: str | None = None,
+        scope: str = "catalogue",
+        k: int = 24,
+        filters: Filters | None = None,
+    ) -> SearchResults:
+        """Articles that look like a photo, given as the bytes of a JPEG, PNG or WebP; NotOffered where the shop has
+        no photos."""
+        return self._run(calls.search_image(photo, customer_id, scope, k, filters or Filters()))
 
     def article(self, article_id: str) -> ArticleView:
         return self._run(calls.article(article_id))
@@ -192,6 +212,22 @@ class AsyncClient:
 
     async def similar(self, article_id: str, *, by: str = "content", top_k: int = 12, variants: bool = True) -> Similar:
         return await self._run(calls.similar(article_id, by, top_k, variants))
+
+    async def search_text(
+        self, query: str, *, customer_id: str | None = None, k: int = 24, filters: Filters | None = None
+    ) -> SearchResults:
+        return await self._run(calls.search_text(query, customer_id, k, filters or Filters()))
+
+    async def search_image(
+        self,
+        photo: bytes,
+        *,
+        customer_id: str | None = None,
+        scope: str = "catalogue",
+        k: int = 24,
+        filters: Filters | None = None,
+    ) -> SearchResults:
+        return await self._run(calls.search_image(photo, customer_id, scope, k, filters or Filters()))
 
     async def article(self, article_id: str) -> ArticleView:
         return await self._run(calls.article(article_id))

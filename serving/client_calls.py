@@ -13,11 +13,13 @@ from pydantic import BaseModel
 
 from serving.answers import Explanation, Similar
 from serving.api_schemas import Accepted, ArticleView, BundleView, Customers, CustomerView, History, Ready
-from serving.messages import RecommendationRequest, Recommendations, parse_recommendations
+from serving.messages import Filters, RecommendationRequest, Recommendations, parse_recommendations
+from serving.search_messages import SearchResults
 from streams.events import Event
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+Params = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[bytes], T]
-    params: dict[str, str] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
     body: bytes | None = None
+    kind: str = "application/json"
     good: tuple[int, ...] = ()
 
 
@@ -40,7 +43,7 @@ def recommend(request: RecommendationRequest) -> Call[Recommendations]:
 
 
 def recommend_user(customer_id: str, top_k: int, strategy: str, explain: bool) -> Call[Recommendations]:
-    params = {"top_k": str(top_k), "strategy": strategy, "explain": str(explain).lower()}
+    params: Params = {"top_k": str(top_k), "strategy": strategy, "explain": str(explain).lower()}
     return Call("GET", f"/v1/recommend/user/{_part(customer_id)}", parse_recommendations, params)
 
 
@@ -49,12 +52,36 @@ def explain(request_id: str) -> Call[Explanation]:
 
 
 def similar(article_id: str, by: str, top_k: int, variants: bool) -> Call[Similar]:
-    params = {"by": by, "top_k": str(top_k), "variants": str(variants).lower()}
+    params: Params = {"by": by, "top_k": str(top_k), "variants": str(variants).lower()}
     return Call("GET", f"/v1/articles/{_part(article_id)}/similar", msgspec.json.Decoder(Similar).decode, params)
 
 
 def article(article_id: str) -> Call[ArticleView]:
     return Call("GET", f"/v1/articles/{_part(article_id)}", _model(ArticleView))
+
+
+def search_text(query: str, customer_id: str | None, k: int, filters: Filters) -> Call[SearchResults]:
+    params: Params = {"q": query, "k": str(k), **_narrowed(customer_id, filters)}
+    return Call("GET", "/v1/search/text", msgspec.json.Decoder(SearchResults).decode, params)
+
+
+def search_image(photo: bytes, customer_id: str | None, scope: str, k: int, filters: Filters) -> Call[SearchResults]:
+    params: Params = {"scope": scope, "k": str(k), **_narrowed(customer_id, filters)}
+    read = msgspec.json.Decoder(SearchResults).decode
+    return Call("POST", "/v1/search/image", read, params, photo, "application/octet-stream")
+
+
+def _narrowed(customer_id: str | None, filters: Filters) -> Params:
+    """Whose taste counts, and the filters, as they stand in the address of a search."""
+    params: Params = {**filters.attributes}
+    if customer_id is not None:
+        params["customer_id"] = customer_id
+    if filters.exclude_bought:
+        params["exclude_bought"] = "true"
+    for name, price in (("min_price", filters.min_price), ("max_price", filters.max_price)):
+        if price is not None:
+            params[name] = str(price)
+    return params
 
 
 def send(events: Sequence[Event]) -> Call[Accepted]:
@@ -70,7 +97,7 @@ def customer(customer_id: str, limit: int) -> Call[CustomerView]:
 
 
 def history(customer_id: str, limit: int, type: str | None, before: datetime | None) -> Call[History]:
-    params = {"limit": str(limit)}
+    params: Params = {"limit": str(limit)}
     if type is not None:
         params["type"] = type
     if before is not None:

@@ -7,6 +7,7 @@
     ├── NotFound              404: no such thing, or not any more
     ├── TooLarge              413
     ├── RateLimited           429: again in `retry_after_s`
+    ├── NotOffered            501: the bundle in use carries nothing for this
     ├── Away                  502, 503, 504: the gateway, or what it needs, is not there; trying again can help
     ├── Unreachable           no answer at all in time; trying again can help
     └── UnexpectedAnswer      anything else: another program answers there, or it failed
@@ -68,6 +69,10 @@ class RateLimited(ApiError):
     retryable = True
 
 
+class NotOffered(ApiError):
+    """The bundle in use carries nothing for this."""
+
+
 class Away(ApiError):
     """The gateway, or what it needs, is not there just now."""
 
@@ -92,6 +97,7 @@ OF_STATUS: Mapping[int, type[ApiError]] = {
     413: TooLarge,
     422: InvalidRequest,
     429: RateLimited,
+    501: NotOffered,
     502: Away,
     503: Away,
     504: Away,

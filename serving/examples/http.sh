@@ -31,6 +31,9 @@ ask "/v1/articles/$ARTICLE"
 ask "/v1/articles/$ARTICLE/similar?by=content&top_k=3"
 ask "/v1/articles/$ARTICLE/similar?by=covisitation&top_k=3"
 
+# What the words find, those first that this customer would like.
+ask "/v1/search/text?q=top&customer_id=$CUSTOMER&k=3"
+
 # It is bought. event_id makes it safe to send again; request_id says which answer it came from.
 ask /v1/events --json @- <<JSON
 {"event_id": "example-1-1", "type": "purchase", "customer_id": "$CUSTOMER", "article_id": "$ARTICLE", "price": 4.99, "request_id": "example-1"}

@@ -24,6 +24,7 @@ from serving.client_errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    NotOffered,
     RateLimited,
     TooLarge,
     Unauthorized,
@@ -80,6 +81,15 @@ def test_answers_are_typed(client: Client, http_shop: HttpShop) -> None:
     assert client.ready().ready
 
 
+def test_search_finds_what_the_filters_let_through(client: Client) -> None:
+    white = Filters(attributes={"colour": ["White"]}, max_price=100)
+    found = client.search_text("shoe", customer_id="anna", k=2, filters=white)
+    assert [item.article_id for item in found.items] and found.customer_id == "anna"
+    assert {client.article(item.article_id).colour for item in found.items} == {"White"}
+    with pytest.raises(NotOffered, match="image search"):
+        client.search_image(b"\xff\xd8 a photo")
+
+
 def test_events_arrive_as_they_were_sent(client: Client, http_shop: HttpShop) -> None:
     accepted = client.send([purchase(1), purchase(2)])
     assert accepted.event_ids == ["order-1", "order-2"]
@@ -98,6 +108,9 @@ async def test_the_asyncio_form_gives_the_same(http_shop: HttpShop) -> None:
         assert (await client.recommend(RecommendationRequest(request_id="r-2", customer_id="anna"))).request_id == "r-2"
         assert (await client.explain("r-2")).request_id == "r-2"
         assert (await client.similar(TOP, top_k=1)).by == "content"
+        assert len((await client.search_text("top", k=3)).items) == 3
+        with pytest.raises(NotOffered):
+            await client.search_image(b"\xff\xd8 a photo", scope="feed")
         assert (await client.article(TOP)).article_id == TOP
         assert (await client.send([purchase()])).event_ids == ["order-1"]
         assert await client.customers() == ["anna"]

@@ -40,7 +40,7 @@ def test_the_commands_of_curl_are_all_answered(tiny: Tiny) -> None:
         )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines() if line]
-    assert len(answers) == 10
+    assert len(answers) == 11
     leading = answers[3]["answer"]["items"][0]["article_id"]
     assert answers[4]["article_id"] == answers[5]["article_id"] == leading
     assert [row["article_id"] for row in shop.link.on("transactions")] == [leading]
