@@ -7,19 +7,19 @@ one source for HTTP, Kafka and code.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from serving.answers import Explanation, Similar
 from serving.api_guard import scope_needed
 from serving.api_keys import SCOPES
 from serving.api_routes import PROBLEM, documented
 from serving.api_schemas import ProblemView
-from serving.articles import Similar
-from serving.explanations import Explanation
-from serving.items import ATTRIBUTES
+from serving.items import ATTRIBUTES, FIELDS
 from serving.messages import SCHEMA_VERSION, STRATEGIES, RecommendationRequest, Recommendations
 from serving.search_messages import SearchResults
 from streams.events import EVENT_TYPES, MAX_PRICE, Event
@@ -108,11 +108,9 @@ def _messages() -> dict[str, dict[str, Any]]:
     request["properties"]["strategy"]["enum"] = list(STRATEGIES)
     del request["properties"]["requested_at"]
     request["properties"]["deadline_ms"]["anyOf"][0]["maximum"] = MAX_DEADLINE_MS
-    values = schemas["Filters"]["properties"]["attributes"].pop("additionalProperties")
-    schemas["Filters"]["properties"]["attributes"] |= {
-        "properties": dict.fromkeys(ATTRIBUTES, values),
-        "additionalProperties": False,
-    }
+    _only(schemas["Filters"]["properties"]["attributes"], ATTRIBUTES)
+    _only(schemas["Rules"]["properties"]["blocked"], FIELDS)
+    schemas["Boost"]["properties"]["field"]["enum"] = list(FIELDS)
     event["required"] = [name for name in event["required"] if name not in ("event_id", "occurred_at")]
     event["properties"]["event_id"]["description"] = "made up where it is missing"
     event["properties"]["occurred_at"]["description"] = "from 1970 on; now where it is missing"
@@ -123,3 +121,9 @@ def _messages() -> dict[str, dict[str, Any]]:
         if "schema_version" in schema.get("properties", {}):
             schema["properties"]["schema_version"] |= {"const": SCHEMA_VERSION, "default": SCHEMA_VERSION}
     return schemas
+
+
+def _only(schema: dict[str, Any], names: Sequence[str]) -> None:
+    """Let a mapping hold nothing but these names."""
+    schema["properties"] = dict.fromkeys(names, schema["additionalProperties"])
+    schema["additionalProperties"] = False
