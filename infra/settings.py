@@ -197,6 +197,23 @@ class HttpSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
 
 
+class ApiSettings(Section):
+    """Who may ask the HTTP gateway for what, how much and how often; an empty `keys` lets everybody in.
+
+    keys: `NAME:SCOPES:SHA256` each, apart by spaces, commas or new lines (`modiste serving keys new` prints one) ·
+    requests_per_s: of one key or address, None without limit; `burst` at once · cors_origins: pages of other origins
+    that may call us · explain_s, explain_bytes: how long and how many answers can be explained afterwards.
+    """
+
+    keys: str = ""
+    requests_per_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    burst: Count = 50
+    max_body_bytes: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+    cors_origins: str = ""
+    explain_s: Annotated[int, Field(ge=1, le=86_400)] = 900
+    explain_bytes: Annotated[int, Field(ge=0, le=10_000_000_000)] = 16_000_000
+
+
 class WorkerSettings(Section):
     """The folding process: consumer group, messages a batch, batches read ahead, customers a second that a sweep looks
     at after a bundle has changed."""
@@ -269,6 +286,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
+    api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()

@@ -11,8 +11,10 @@ from infra.errors import ModisteError
 from infra.kafka import Producer, ensure_topics
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
+from serving.explanations import Explanations
 from serving.feed import Feed
 from serving.live import LiveRuntime
+from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.agents import build_batch_app
 from streams.processor import RawMessage
@@ -38,6 +40,7 @@ class RespondingProcess:
         self._store: StateStore | None = None
         self._responder: Responder | None = None
         self._feed: Feed | None = None
+        self._explanations: Explanations | None = None
 
     async def start(self) -> None:
         """Connect and load the channel's bundle; without one, requests are answered with error `not_ready`.
@@ -48,6 +51,7 @@ class RespondingProcess:
         settings = self._settings
         await ensure_topics(settings.kafka, topic_specs(settings.kafka))
         self._store = await open_store(settings.redis)
+        self._explanations = await open_explanations(settings)
         await self._producer.start()
         await self._holder.start()
         self._responder = Responder(
@@ -69,6 +73,8 @@ class RespondingProcess:
             await self._producer.stop()
         except ModisteError as error:
             logger.warning("stopped without the broker: %s", error)
+        if self._explanations is not None:
+            await self._explanations.close()
         if self._store is not None:
             await self._store.close()
 
@@ -80,7 +86,11 @@ class RespondingProcess:
         """
         if self._responder is None:
             raise RuntimeError("the responder was given a batch before start()")
-        for answer in await self._responder.handle(messages):
+        answers = await self._responder.handle(messages)
+        if self._explanations is not None:
+            asked = [answer for answer in answers if answer.trace]
+            await self._explanations.share(asked, self._clock.now())
+        for answer in answers:
             ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
             SECONDS.observe(answer.latency_ms / 1e3)
 

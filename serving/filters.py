@@ -16,6 +16,7 @@ from serving.shelf import Shelf
 
 Mask = npt.NDArray[np.bool_]
 NamedMasks = Iterator[tuple[str, Mask]]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_filters(request: RecommendationRequest) -> None:
@@ -50,12 +51,17 @@ def filter_masks(filters: Filters, items: ItemTable, shelf: Shelf, rows: npt.NDA
     for name, values in filters.attributes.items():
         yield f"attributes.{name}", items.having(name, values, rows)
     if filters.min_price is not None:
-        yield "min_price", shelf.prices[rows] >= filters.min_price
+        yield "min_price", shelf.prices[rows] >= _limit(filters.min_price)
     if filters.max_price is not None:
-        yield "max_price", shelf.prices[rows] <= filters.max_price
+        yield "max_price", shelf.prices[rows] <= _limit(filters.max_price)
 
 
 def blocked_masks(rules: Rules, items: ItemTable, rows: npt.NDArray[np.int64]) -> NamedMasks:
     """True where `rules` do not block a row, by name."""
     for field, values in rules.blocked.items():
         yield f"blocked.{field}", ~items.having(field, values, rows)
+
+
+def _limit(price: float) -> np.float32:
+    """As prices are kept; one beyond the end of float32 is at its end."""
+    return np.float32(min(price, LARGEST))

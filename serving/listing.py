@@ -49,7 +49,7 @@ class Lister:
         trace.append({"stage": "retrieval", "candidates": len(found)})
         pins = self._book.pins(prepared.request)
         found = found.with_rows(pins[~np.isin(pins, found.item_idx)])
-        keep = self._keep(prepared, found.item_idx)
+        keep = self.keeps(prepared, found.item_idx)
         dropped = self._drops(prepared, found.item_idx) if prepared.request.explain else {}
         told: dict[str, str | int | float] = {f"dropped.{rule}": len(rows) for rule, rows in dropped.items()}
         trace.append({"stage": "filters", "kept": int(keep.sum()), "dropped": int((~keep).sum()), **told})
@@ -134,14 +134,15 @@ class Lister:
     def _capped(self, prepared: Prepared, rows: Ints, standing: Ints, most: int, caps: Sequence[Cap]) -> Ints:
         """The first of `rows` that every rule allows beside those that stand already."""
         rows = rows[~np.isin(rows, standing)]
-        rows = rows[self._keep(prepared, rows)]
+        rows = rows[self.keeps(prepared, rows)]
         ranked = np.arange(len(rows))
         boosts = self._book.boosts(prepared.request, rows)
         if boosts is not None:
             ranked = np.argsort(-boosts / (1.0 + ranked), kind="stable")
         return rows[arrange(ranked, rows, most, caps=caps, standing=standing).places]
 
-    def _keep(self, prepared: Prepared, rows: Ints) -> Mask:
+    def keeps(self, prepared: Prepared, rows: Ints) -> Mask:
+        """bool[len(rows)]: True where every rule lets a row pass."""
         return self._book.allowed(prepared.request, prepared.query.history, prepared.segment, rows)
 
     def _drops(self, prepared: Prepared, rows: Ints) -> dict[str, Ints]:

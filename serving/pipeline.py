@@ -80,6 +80,27 @@ class Pipeline:
             found |= {id(p): candidates for p, candidates in zip(asked, sets, strict=True)}
         return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
 
+    @property
+    def lister(self) -> Lister:
+        """What keeps the rules here."""
+        return self._lister
+
+    def prepared(self, request: RecommendationRequest, customer: StoredCustomer | None) -> Prepared:
+        """A request with what is known of its customer: for those who find articles in another way and let the lister
+        show them.
+
+        Raises:
+            InvalidMessage: a filter or rule that could never work.
+        """
+        check_filters(request)
+        (prepared,) = self._prepare([request], [customer])
+        return prepared
+
+    def retrieved(self, prepared: Prepared) -> CandidateSet:
+        """What `full` would rank for this customer, before filters."""
+        (found,) = self._retrieve("full", [prepared.query])
+        return found
+
     def candidates(
         self, requests: Sequence[RecommendationRequest], customers: Sequence[StoredCustomer | None]
     ) -> list[tuple[Query, CandidateSet]]:
