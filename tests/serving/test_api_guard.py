@@ -208,7 +208,9 @@ def test_a_body_without_end_is_read_to_the_limit_only() -> None:
     async def never(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the application was asked")
 
-    asyncio.run(BoundedBody(never, max_bytes=1_000)({"type": "http", "headers": []}, receive, send))
+    asyncio.run(
+        BoundedBody(never, max_bytes=1_000)({"type": "http", "path": "/v1/events", "headers": []}, receive, send)
+    )
     assert (reads, sent[0]["status"]) == (11, 413)
 
 
