@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import faust
 
@@ -13,8 +14,10 @@ from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
 from serving.feed import Feed
 from serving.live import LiveRuntime
+from serving.llm import Reranker, open_reranker
+from serving.messages import Recommendations
 from serving.responder import Responder
-from streams.agents import build_batch_app
+from streams.agents import Later, build_batch_app
 from streams.processor import RawMessage
 from streams.redis_store import open_store
 from streams.store import StateStore
@@ -37,6 +40,7 @@ class RespondingProcess:
         self._producer = Producer(settings.kafka)
         self._store: StateStore | None = None
         self._responder: Responder | None = None
+        self._llm: Reranker | None = None
         self._feed: Feed | None = None
 
     async def start(self) -> None:
@@ -46,6 +50,7 @@ class RespondingProcess:
             ConfigurationError, BrokerUnavailable, StoreUnavailable: as the message says.
         """
         settings = self._settings
+        self._llm = open_reranker(settings.llm, self._clock)
         await ensure_topics(settings.kafka, topic_specs(settings.kafka))
         self._store = await open_store(settings.redis)
         await self._producer.start()
@@ -57,6 +62,7 @@ class RespondingProcess:
             self._clock,
             deadline_ms=settings.responder.deadline_ms,
             store_timeout_ms=settings.redis.timeout_ms,
+            llm=self._llm,
         )
         self._feed = Feed(settings, self._responder, Subscriptions(settings.kafka), self._clock)
         await self._feed.start()
@@ -64,6 +70,8 @@ class RespondingProcess:
     async def stop(self) -> None:
         if self._feed is not None:
             await self._feed.stop()
+        if self._llm is not None:
+            await self._llm.close()
         await self._holder.stop()
         try:
             await self._producer.stop()
@@ -72,21 +80,33 @@ class RespondingProcess:
         if self._store is not None:
             await self._store.close()
 
-    async def __call__(self, messages: list[RawMessage]) -> None:
-        """Answer a batch; returns when the broker has every answer.
+    async def __call__(self, messages: list[RawMessage]) -> Later | None:
+        """Answer a batch; returns when the broker has every answer but those that wait for the language model.
 
         Raises:
             BrokerUnavailable: give the same batch again.
         """
         if self._responder is None:
             raise RuntimeError("the responder was given a batch before start()")
-        for answer in await self._responder.handle(messages):
-            ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
-            SECONDS.observe(answer.latency_ms / 1e3)
+        published, waiting = await self._responder.begin(messages)
+        _count(published)
+        if waiting is None:
+            return None
+
+        async def later() -> None:
+            _count(await waiting())
+
+        return later
 
     async def reload(self, _: bytes) -> None:
         """A channel has moved somewhere: look at ours."""
         await self._holder.refresh()
+
+
+def _count(answers: Sequence[Recommendations]) -> None:
+    for answer in answers:
+        ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
+        SECONDS.observe(answer.latency_ms / 1e3)
 
 
 def build_responder(settings: Settings, *, clock: Clock | None = None) -> faust.App:

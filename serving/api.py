@@ -20,6 +20,7 @@ from serving.api_page import install_page
 from serving.api_problems import Envelope, install_problems
 from serving.api_routes import router
 from serving.live import LiveRuntime
+from serving.llm import open_reranker
 from serving.responder import Responder
 from streams.redis_store import open_store
 
@@ -48,6 +49,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     holder = LiveRuntime(settings, clock)
     store = await open_store(settings.redis)
     link = PatientLink(Producer(settings.kafka))
+    llm = open_reranker(settings.llm, clock)
     responder = Responder(
         holder,
         store,
@@ -55,12 +57,15 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         clock,
         deadline_ms=settings.responder.deadline_ms,
         store_timeout_ms=settings.redis.timeout_ms,
+        llm=llm,
     )
     gateway = Gateway(holder, store, link, responder, ActivityRing(settings.kafka), clock)
     try:
         await gateway.start()
         yield gateway
     finally:
+        if llm is not None:
+            await llm.close()
         await gateway.stop()
 
 

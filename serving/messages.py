@@ -6,7 +6,7 @@ Both carry `schema_version`, the major of their form (`streams.versions`); it co
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -40,12 +40,16 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Ask for `k` articles for a customer."""
+    """Ask for `k` articles for a customer.
+
+    rerank: `llm` lets a language model order the best of them, `none` does not; None: as the settings say.
+    """
 
     request_id: Id
     customer_id: Id
     k: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] = 12
     strategy: str = "full"
+    rerank: Literal["llm", "none"] | None = None
     context: dict[str, str] = {}
     filters: Filters = Filters()
     exclude: Annotated[list[str], msgspec.Meta(max_length=1_000)] = []
@@ -58,6 +62,7 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defa
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+'.
     price: at the moment of the answer; None where it is unknown.
+    reason: why it is shown, in a sentence for the customer; None where nothing true can be said.
     """
 
     article_id: str
@@ -65,6 +70,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float
     source: str
     price: float | None = None
+    reason: str | None = None
 
 
 class RequestError(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,7 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The answer, or why there is none (`error`).
 
     as_of: time of the customer's newest event that the answer knows; None for an unknown customer.
+    variant: `llm` where a language model gave the order, which then is not that of the scores.
     latency_ms: from the request's arrival at the responder to the answer.
     degraded: why the answer is less than it should be; empty when all stages ran.
     trace: one entry a stage when `explain` was asked for.

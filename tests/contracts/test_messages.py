@@ -132,6 +132,7 @@ MEANT: dict[str, list[Any]] = {
             schema_version=1,
         ),
         RecommendationRequest(request_id="r-3", customer_id="carl", filters=Filters(min_price=1)),
+        RecommendationRequest(request_id="r-5", customer_id="anna", rerank="llm"),
     ],
     "Recommendations": [
         Recommendations(
@@ -163,6 +164,15 @@ MEANT: dict[str, list[Any]] = {
             error=RequestError(code="not_ready", message="no bundle", retryable=True),
             trace=[],
             schema_version=1,
+        ),
+        Recommendations(
+            request_id="r-5",
+            customer_id="anna",
+            items=[
+                Item(article_id="hat", rank=1, score=0.1, source="popular", reason="It goes with your scarf"),
+                Item(article_id="scarf", rank=2, score=0.2, source="popular"),
+            ],
+            variant="llm",
         ),
     ],
     "Impression": [
