@@ -16,12 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from infra.clock import ManualClock
 from infra.errors import ConfigurationError
 from infra.settings import LlmSettings
 from infra.telemetry import LineFormatter
-from serving.llm import ANSWERS, REASONS, TOKENS, Reranker, open_reranker
+from serving.llm import Reranker, open_reranker
 from serving.llm_client import MAX_ANSWER_BYTES, ChatClient
 from serving.llm_prompt import INSTRUCTIONS, answer_schema
 from serving.messages import Item, RecommendationRequest, Recommendations
@@ -92,13 +93,16 @@ def shown(found: Recommendations) -> list[str]:
     return [item.article_id for item in found.items]
 
 
-def counted(metric: Any, label: str) -> float:
-    value: float = metric.labels(label)._value.get()
-    return value
+def counted(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"modiste_{metric}_total", labels) or 0.0
 
 
 async def test_the_same_items_come_in_the_models_order_with_its_reasons() -> None:
-    before = counted(ANSWERS, "reranked"), counted(TOKENS, "question"), counted(REASONS, "shown")
+    before = (
+        counted("llm_answers", outcome="reranked"),
+        counted("llm_tokens", of="question"),
+        counted("llm_reasons", verdict="shown"),
+    )
     async with LlmServer() as server, reranker(server.url) as llm:
         found = await ordered_by(llm)
     assert shown(found) == ["bread", "milk", "tea"]
@@ -107,7 +111,11 @@ async def test_the_same_items_come_in_the_models_order_with_its_reasons() -> Non
     assert {item.reason for item in found.items} == {WHY}
     assert (found.variant, found.degraded) == ("llm", [])
     assert found.trace[-1]["outcome"] == "reranked" and found.trace[-1]["asked"] == 3
-    after = counted(ANSWERS, "reranked"), counted(TOKENS, "question"), counted(REASONS, "shown")
+    after = (
+        counted("llm_answers", outcome="reranked"),
+        counted("llm_tokens", of="question"),
+        counted("llm_reasons", verdict="shown"),
+    )
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 300, 3]
 
 
@@ -176,14 +184,14 @@ MISBEHAVING: dict[str, tuple[Behaviour, str]] = {
 @pytest.mark.parametrize("name", MISBEHAVING)
 async def test_an_endpoint_that_misbehaves_leaves_the_answer_as_it_was(name: str) -> None:
     behave, why = MISBEHAVING[name]
-    before = counted(ANSWERS, why)
+    before = counted("llm_answers", outcome=why)
     async with LlmServer(behave) as server, reranker(server.url, deadline_ms=300) as llm, asyncio.timeout(10):
         found = await ordered_by(llm)
         server.behave = reverses
         again = await ordered_by(llm)
     assert found.items == answer().items
     assert (found.degraded, found.variant) == ([f"llm_{why}"], "default")
-    assert counted(ANSWERS, why) == before + 1
+    assert counted("llm_answers", outcome=why) == before + 1
     assert shown(again) == ["bread", "milk", "tea"]  # nothing wrong was kept
 
 
@@ -199,12 +207,12 @@ async def test_an_endpoint_that_is_not_there_leaves_the_answer_as_it_was() -> No
     "why", ["<img src=x onerror=alert(1)>", "Buy at http://evil.example now", "Half price at Gucci", "", "\u202eolleh"]
 )
 async def test_hostile_sentences_are_left_out_and_the_known_reason_stays(why: str) -> None:
-    before = counted(REASONS, "refused")
+    before = counted("llm_reasons", verdict="refused")
     async with LlmServer(says(ordered([2, 1, 3], why))) as server, reranker(server.url) as llm:
         found = await ordered_by(llm)
     assert shown(found) == ["milk", "tea", "bread"]
     assert [item.reason for item in found.items] == [f"Known reason for {name}" for name in ("milk", "tea", "bread")]
-    assert counted(REASONS, "refused") == before + 3
+    assert counted("llm_reasons", verdict="refused") == before + 3
 
 
 async def test_an_answer_waits_only_as_long_as_it_may_and_the_next_one_has_the_order() -> None:
