@@ -19,18 +19,24 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from infra.clock import Clock, ReplayClock, SharedClock, SystemClock
 from infra.errors import ConfigurationError
+from infra.rule_settings import RulesSettings
+from infra.settings_section import Section
 
 PREFIX = "MODISTE_"
 DELIMITER = "__"
@@ -111,12 +117,6 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 User = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of the tree's branches: frozen, no key but the ones named, and no value in a library's error text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 def _check_pairs(section: KafkaSettings | RedisSettings) -> None:
@@ -209,6 +209,23 @@ class HttpSettings(Section):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
+
+
+class ApiSettings(Section):
+    """Who may ask the HTTP gateway for what, how much and how often; an empty `keys` lets everybody in.
+
+    keys: `NAME:SCOPES:SHA256` each, apart by spaces, commas or new lines (`modiste serving keys new` prints one) ·
+    requests_per_s: of one key or address, None without limit; `burst` at once · cors_origins: pages of other origins
+    that may call us · explain_s, explain_bytes: how long and how many answers can be explained afterwards.
+    """
+
+    keys: str = ""
+    requests_per_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    burst: Count = 50
+    max_body_bytes: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+    cors_origins: str = ""
+    explain_s: Annotated[int, Field(ge=1, le=86_400)] = 900
+    explain_bytes: Annotated[int, Field(ge=0, le=10_000_000_000)] = 16_000_000
 
 
 class WorkerSettings(Section):
@@ -314,10 +331,12 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
+    api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()
     llm: LlmSettings = LlmSettings()
+    rules: RulesSettings = RulesSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path(".modiste")
@@ -385,7 +404,13 @@ def load_settings(env: Mapping[str, str] | None = None, file: Path | None = None
     tree = _read_file(path) if path is not None else {}
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in given.items() if name.startswith(PREFIX) and value}
-    for key, value in source().items():
+    try:
+        from_env = source()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"{error}; lists and tables are JSON in a variable, as in {env_name('rules.pins')}='[\"0108775015\"]'"
+        ) from error
+    for key, value in from_env.items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
     try:
         return Settings(**tree)
@@ -453,7 +478,9 @@ def _problems(error: ValidationError, env: Mapping[str, str], path: Path | None)
         key = ".".join(str(part) for part in problem["loc"][:2])
         from_env = env.get(env_name(key))
         place = env_name(key) if from_env else f"{key} in {path}" if path else key
-        value = from_env or problem["input"]
+        inside = ".".join(str(part) for part in problem["loc"][2:])
+        place += f", {inside}" if inside else ""
+        value = problem["input"] if inside else from_env or problem["input"]
         telling = isinstance(value, str | int | float) and key not in secret_keys()
         shown = f" = {mask_secrets(repr(value))}" if telling else ""
         lines.append(f"{place}{shown}: {problem['msg'].removeprefix('Value error, ')}")

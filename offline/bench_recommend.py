@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from infra.clock import ManualClock
-from serving.filters import allowed
+from serving.listing import Lister
 from serving.messages import STRATEGIES, RecommendationRequest, encode_recommendations
 from serving.pipeline import Pipeline
-from serving.reranking import order
+from serving.prepared import Prepared
 from serving.retrieval.candidates import Found, merge
+from serving.rules import NO_RULES
 from serving.runtime import Runtime
+from serving.shelf import Shelf
 from streams.events import to_micros
 from streams.histories import Histories
 from streams.state_format import decode_state, encode_state
@@ -113,6 +115,7 @@ class Stages:
     def __init__(self, runtime: Runtime, now: datetime) -> None:
         self._runtime = runtime
         self._now = to_micros(now)
+        self._lister = Lister(runtime.catalog, Shelf.of(runtime.items), NO_RULES, self._now)
         self._spent: dict[str, list[float]] = {}
         self._candidates: list[int] = []
         self._events: list[int] = []
@@ -131,11 +134,11 @@ class Stages:
             found += timed(source.name, partial(source.retrieve, [query], depth))
         names = [source.name for source in catalog.sources]
         merged = timed("merge", lambda: merge(names, found))
-        keep = timed("filters", lambda: allowed(request, catalog.items, query.history, merged.item_idx))
-        candidates = merged.keep(keep)
+        asked = Prepared(request, query, None, state.as_of)
+        candidates = timed("rules", lambda: self._lister.allowed(asked, merged, []))
         features = timed("features", lambda: catalog.features.build(query, candidates))
         scores = timed("ranking", lambda: self._runtime.ranker.score(features)[:, 0])
-        timed("reranking", lambda: order(scores, candidates.item_idx, K))
+        timed("listing", lambda: self._lister.items(asked, candidates, scores, []))
         self._candidates.append(len(candidates))
         self._events.append(len(state))
 

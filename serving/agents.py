@@ -12,10 +12,12 @@ from infra.errors import ModisteError
 from infra.kafka import Producer, ensure_topics
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
+from serving.explanations import Explanations
 from serving.feed import Feed
 from serving.live import LiveRuntime
 from serving.llm import Reranker, open_reranker
 from serving.messages import Recommendations
+from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.agents import Later, build_batch_app
 from streams.processor import RawMessage
@@ -42,6 +44,7 @@ class RespondingProcess:
         self._responder: Responder | None = None
         self._llm: Reranker | None = None
         self._feed: Feed | None = None
+        self._explanations: Explanations | None = None
 
     async def start(self) -> None:
         """Connect and load the channel's bundle; without one, requests are answered with error `not_ready`.
@@ -53,6 +56,7 @@ class RespondingProcess:
         self._llm = open_reranker(settings.llm, self._clock)
         await ensure_topics(settings.kafka, topic_specs(settings.kafka))
         self._store = await open_store(settings.redis)
+        self._explanations = await open_explanations(settings)
         await self._producer.start()
         await self._holder.start()
         self._responder = Responder(
@@ -77,6 +81,8 @@ class RespondingProcess:
             await self._producer.stop()
         except ModisteError as error:
             logger.warning("stopped without the broker: %s", error)
+        if self._explanations is not None:
+            await self._explanations.close()
         if self._store is not None:
             await self._store.close()
 
@@ -89,24 +95,27 @@ class RespondingProcess:
         if self._responder is None:
             raise RuntimeError("the responder was given a batch before start()")
         published, waiting = await self._responder.begin(messages)
-        _count(published)
+        await self._told(published)
         if waiting is None:
             return None
 
         async def later() -> None:
-            _count(await waiting())
+            await self._told(await waiting())
 
         return later
+
+    async def _told(self, answers: Sequence[Recommendations]) -> None:
+        """What is on the topic is counted, and can be explained from now on."""
+        if self._explanations is not None:
+            asked = [answer for answer in answers if answer.trace]
+            await self._explanations.share(asked, self._clock.now())
+        for answer in answers:
+            ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
+            SECONDS.observe(answer.latency_ms / 1e3)
 
     async def reload(self, _: bytes) -> None:
         """A channel has moved somewhere: look at ours."""
         await self._holder.refresh()
-
-
-def _count(answers: Sequence[Recommendations]) -> None:
-    for answer in answers:
-        ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
-        SECONDS.observe(answer.latency_ms / 1e3)
 
 
 def build_responder(settings: Settings, *, clock: Clock | None = None) -> faust.App:

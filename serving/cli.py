@@ -1,4 +1,5 @@
-"""`modiste serving`: answer requests from a topic, serve HTTP and the shop page, ask once, describe the topics."""
+"""`modiste serving`: answer requests from a topic, serve HTTP and the shop page, ask once, describe the topics and
+routes."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from infra.errors import BrokerUnavailable, PortTaken
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from infra.threads import one_thread
+from serving.keys_cli import keys
 from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
 from serving.subscription_cli import subscribe, unsubscribe
 
@@ -83,6 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+serving.add_command(keys)
 serving.add_command(subscribe)
 serving.add_command(unsubscribe)
 
@@ -115,6 +118,15 @@ def asyncapi() -> None:
     from serving.asyncapi import document
 
     click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
+
+
+@serving.command()
+def openapi() -> None:
+    """Print the HTTP gateway's routes as an OpenAPI 3.1 document (JSON), with keys and limits as where they are set."""
+    from serving.api import build_api
+    from serving.api_document import document
+
+    click.echo(json.dumps(document(build_api(Settings()), keys=True, limits=True), indent=2, ensure_ascii=False))
 
 
 async def _ask(settings: Settings, wanted: RecommendationRequest, timeout_s: float) -> Recommendations:

@@ -76,6 +76,8 @@ def settings_env(settings: Settings, *, without: Sequence[str] = ()) -> dict[str
 def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -92,6 +92,12 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "llm.output": "json_object",
         "llm.prompt_tokens": "3000",
         "llm.answer_tokens": "70",
+        "rules.exclude_bought": "true",
+        "rules.only": '{"brand": ["Own"]}',
+        "rules.blocked": '{"article_id": ["0108775015"]}',
+        "rules.minimum_age": '[{"field": "category", "values": ["BEER"], "years": 21}]',
+        "rules.boosts": '[{"field": "brand", "values": ["Own"], "factor": 1.5}]',
+        "rules.pins": '["0108775015"]',
     }
     samples = {
         "url": "redis://h:1",
@@ -237,6 +243,36 @@ def test_a_secret_shows_neither_in_the_tree_nor_in_an_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings({"MODISTE_REDIS__URL": "reddis://u:s3cret@h:1"})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("max_per_brand = 0", "rules.max_per_brand in {file} = 0: Input should be greater than or equal to 1"),
+        ("min_price = 9.0\nmax_price = 2.0", "min_price 9 is above max_price 2; nothing could be shown"),
+        ("only = { brand = [] }", "rules.only in {file}, brand: List should have at least 1 item"),
+        (
+            'boosts = [{ field = "brand", values = ["Own"], factor = -1.0 }]',
+            "rules.boosts in {file}, 0.factor = -1.0: Input should be greater than 0",
+        ),
+        (
+            'minimum_age = [{ field = "category", values = ["BEER"] }]',
+            "rules.minimum_age in {file}, 0.years: Field required",
+        ),
+        ("max_per_barnd = 1", "unknown key rules.max_per_barnd; did you mean rules.max_per_brand?"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_where_it_stands(rules: str, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(f"[rules]\n{rules}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({}, file)
+    assert problem.format(file=file) in str(caught.value)
+
+
+def test_a_variable_that_should_be_json_says_so() -> None:
+    with pytest.raises(ConfigurationError, match=r"rules.*lists and tables are JSON in a variable"):
+        load_settings({"MODISTE_RULES__PINS": '["0108775015"'})
 
 
 def test_the_example_file_holds_every_key_with_its_default_and_a_comment() -> None:

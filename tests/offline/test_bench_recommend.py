@@ -48,7 +48,7 @@ def test_every_strategy_and_stage_is_timed(bundle: Bundle) -> None:
     assert report["bundle_id"] == bundle.bundle_id
     assert set(report["strategies"]) == set(STRATEGIES) - {"full"}
     assert list(report["stages"]) == [
-        *("state", "query", *SOURCES, "merge", "filters", "features", "ranking", "reranking"),
+        *("state", "query", *SOURCES, "merge", "rules", "features", "ranking", "listing"),
     ]
     rows = [report["in_process"], report["batched"], *report["strategies"].values(), *report["stages"].values()]
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from infra.clock import ManualClock
-from infra.settings import KafkaSettings, Settings
+from infra.settings import ApiSettings, KafkaSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
@@ -48,13 +50,14 @@ def shop() -> Shop:
 class Client:
     """Calls the application in this process, on a loop of its own, with its lifespan held open."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, api: ApiSettings | None = None) -> None:
+        self._api = api or ApiSettings()
         self._runner = asyncio.Runner()
         self._held = AsyncExitStack()
         self._client = self._runner.run(self._open(shop))
 
     async def _open(self, shop: Shop) -> httpx.AsyncClient:
-        app = build_api(Settings(), shop.opened)
+        app = build_api(Settings(api=self._api), shop.opened)
         state = await self._held.enter_async_context(app.router.lifespan_context(app))
 
         async def with_state(scope: Any, receive: Any, send: Any) -> None:
@@ -65,6 +68,9 @@ class Client:
 
     def get(self, path: str, **given: Any) -> httpx.Response:
         return self._runner.run(self._client.get(path, **given))
+
+    def options(self, path: str, **given: Any) -> httpx.Response:
+        return self._runner.run(self._client.options(path, **given))
 
     def post(self, path: str, **given: Any) -> httpx.Response:
         return self._runner.run(self._client.post(path, **given))
@@ -105,6 +111,7 @@ def test_a_bad_request_is_a_problem_that_says_what_is_allowed(client: Client) ->
 @pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/events"])
 def test_what_is_not_json_is_400_and_what_is_too_big_413(client: Client, path: str) -> None:
     assert client.post(path, content=b"{").status_code == 400
+    assert client.post(path, content=b"[" * 100_000).status_code == 400
     big = client.post(path, content=b" " * 1_000_001)
     assert big.status_code == 413
     assert big.json()["allowed_bytes"] == 1_000_000
@@ -184,6 +191,7 @@ def test_a_customer_has_a_history_with_titles(client: Client) -> None:
         "first": "2026-11-21T12:00:00Z",
         "types": {"purchase": {"events": 1, "pieces": 1, "spent": 1.25}},
     }
+    assert body["profile"] == {"segment": "30s", "favourites": {}, "usual_price": 1.25}
     assert client.get("/v1/customers", params={"limit": 5}).json() == {"customer_ids": ["anna"]}
 
 
@@ -194,6 +202,7 @@ def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
         "as_of": None,
         "events": 0,
         "totals": {"events": 0, "first": None, "types": {}},
+        "profile": {"segment": None, "favourites": {}, "usual_price": None},
         "history": [],
     }
 
@@ -251,4 +260,62 @@ def test_metrics_and_documents(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "examples" in paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     assert client.get("/static/shop.js").status_code == 200
-    assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("post", "/v1/customers", 405)])
+def test_what_no_route_answers_is_a_problem_too(client: Client, method: str, path: str, status: int) -> None:
+    answer = getattr(client, method)(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert path in answer.json()["detail"]
+    if status == 405:
+        assert answer.headers["allow"] == "GET"
+
+
+def test_whole_numbers_may_be_written_as_floats(client: Client, shop: Shop) -> None:
+    row = {"type": "purchase", "customer_id": "anna", "article_id": "tea"}
+    assert client.post("/v1/events", content=json.dumps({**row, "quantity": 2.0})).status_code == 202
+    assert client.post("/v1/events", content=json.dumps({**row, "quantity": 2.5})).status_code == 422
+    assert [event["quantity"] for event in shop.link.on("transactions")] == [2]
+
+
+def test_the_short_way_to_ask_gives_the_same_answer(client: Client) -> None:
+    long = client.post("/v1/recommendations", json={"customer_id": "anna", "k": 2}).json()
+    short = client.get("/v1/recommend/user/anna", params={"top_k": 2}).json()
+    assert short["items"] == long["items"]
+    assert short["request_id"] != long["request_id"]
+    assert short.get("trace") is None
+    wrong = client.get("/v1/recommend/user/anna", params={"strategy": "best"})
+    assert wrong.status_code == 422 and "allowed: full, hybrid" in wrong.json()["detail"]
+
+
+def test_history_goes_on_before_the_last_one(client: Client, shop: Shop) -> None:
+    for minute, article in enumerate(("tea", "milk")):
+        asyncio.run(buy(shop.store, "anna", article, at=NOON - timedelta(minutes=minute + 1)))
+    page = client.get("/v1/customers/anna/history", params={"limit": 2}).json()
+    assert ([row["article_id"] for row in page["events"]], page["more"]) == (["bread", "tea"], True)
+    rest = client.get("/v1/customers/anna/history", params={"before": page["events"][-1]["occurred_at"]}).json()
+    assert ([row["article_id"] for row in rest["events"]], rest["more"]) == (["milk"], False)
+    assert client.get("/v1/customers/anna/history", params={"type": "view"}).json()["events"] == []
+    assert client.get("/v1/customers/zoe/history").json() == {
+        "customer_id": "zoe",
+        "known": False,
+        "events": [],
+        "more": False,
+    }
+    assert client.get("/v1/customers/anna/history", params={"before": "1511100000"}).status_code == 422
+
+
+def test_any_answer_can_be_explained_for_a_while(client: Client) -> None:
+    asked = {"request_id": "r-1", "customer_id": "anna", "k": 2}
+    answer = client.post("/v1/recommendations", json=asked).json()
+    told = client.get("/v1/explain/r-1").json()
+    assert told["answered_at"] == "2026-11-21T12:00:00Z"
+    assert told["answer"] == {**answer, "trace": [{"stage": "toy"}]}
+    never = client.get("/v1/explain/r-2")
+    assert (never.status_code, never.json()["kept_s"]) == (404, 900)
+    assert "'r-2'" in never.json()["detail"]
+
+
+def test_personal_answers_stay_out_of_caches(client: Client) -> None:
+    assert client.get("/v1/customers/anna").headers["cache-control"] == "no-store"
+    assert client.get("/v1/recommend/user/anna").headers["cache-control"] == "no-store"
