@@ -13,12 +13,11 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from serving.answers import Explanation, Similar
 from serving.api_guard import scope_needed
 from serving.api_keys import SCOPES
 from serving.api_routes import PROBLEM, documented
 from serving.api_schemas import ProblemView
-from serving.articles import Similar
-from serving.explanations import Explanation
 from serving.items import ATTRIBUTES
 from serving.messages import SCHEMA_VERSION, STRATEGIES, RecommendationRequest, Recommendations
 from serving.search_messages import SearchResults

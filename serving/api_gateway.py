@@ -142,7 +142,8 @@ class Gateway:
         """The responder's answer, in process, kept with its trace to be explained. What is shown is told to the topic;
         a broker that is away delays nothing.
         """
-        (answer,) = await self.responder.answer([msgspec.structs.replace(request, explain=True)])
+        traced = request.explain or self.explanations.max_bytes > 0
+        (answer,) = await self.responder.answer([msgspec.structs.replace(request, explain=traced)])
         now = self.clock.now()
         self.explanations.keep(answer, now)
         if request.explain:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
-def _shown(**example: object) -> ConfigDict:
+def _shown(**example: JsonValue) -> ConfigDict:
     """The configuration of a type that has an example."""
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-_ROW = {
+_ROW: JsonValue = {
     "article_id": "1082185",
     "title": "Banana",
     "category": "TROPICAL FRUIT",

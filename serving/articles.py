@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import msgspec
 import numpy as np
 
+from serving.answers import Similar
 from serving.items import ATTRIBUTES
 from serving.messages import Item
 from serving.reload import Loaded
@@ -15,16 +15,6 @@ from serving.runtime import Catalog
 from serving.shelf import Shelf
 
 MAX_VARIANTS = 50
-
-
-class Similar(msgspec.Struct, frozen=True, kw_only=True):
-    """Articles like `article_id`, best first; none where nothing is known that could tell. score: the cosine, or for
-    `covisitation` the share of the occasions with this article that had the other one too."""
-
-    article_id: str
-    by: str
-    bundle_id: str
-    items: list[Item]
 
 
 def details(loaded: Loaded, article_id: str) -> dict[str, object] | None:

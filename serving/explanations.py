@@ -16,17 +16,10 @@ from typing import Protocol
 import msgspec
 
 from infra.errors import Unavailable
+from serving.answers import Explanation
 from serving.messages import Recommendations
 
 log = logging.getLogger(__name__)
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer with its trace, and when it was given."""
-
-    request_id: str
-    answered_at: datetime
-    answer: Recommendations
 
 
 class Shared(Protocol):
@@ -43,7 +36,8 @@ class Explanations:
     """By request_id; of two answers under one id the newer one.
 
     Args:
-        kept_s: how long an answer is kept here, in real time. max_bytes: of all that are; the oldest go first.
+        kept_s: how long an answer is kept here, in real time. max_bytes: of all that are; the oldest go first; 0 keeps
+            none, so that nobody need make traces that were not asked for.
     """
 
     def __init__(
@@ -56,7 +50,7 @@ class Explanations:
     ) -> None:
         self.shared = shared
         self.kept_s = kept_s
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._now = now
         self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._bytes = 0
@@ -73,7 +67,7 @@ class Explanations:
         oldest_allowed = self._now() - self.kept_s
         while self._kept:
             request_id, (since, _) = next(iter(self._kept.items()))
-            if since >= oldest_allowed and self._bytes <= self._max_bytes:
+            if since >= oldest_allowed and self._bytes <= self.max_bytes:
                 break
             self._drop(request_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from infra.settings import ApiSettings, KafkaSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
+from serving.cli import listen
 from serving.responder import Responder
 from streams.events import parse_event
 from tests.serving.toy_shop import NOON, CountingStore, ToyLink, ToySource, buy
@@ -319,3 +321,18 @@ def test_any_answer_can_be_explained_for_a_while(client: Client) -> None:
 def test_personal_answers_stay_out_of_caches(client: Client) -> None:
     assert client.get("/v1/customers/anna").headers["cache-control"] == "no-store"
     assert client.get("/v1/recommend/user/anna").headers["cache-control"] == "no-store"
+
+
+async def test_answers_are_sent_at_once() -> None:
+    connected: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        connected.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with listen("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(on_connect, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await connected, "Nagle's delay is on: every small answer would wait for an acknowledgement"
+            writer.close()

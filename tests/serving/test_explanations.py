@@ -10,7 +10,8 @@ import pytest
 
 from infra.errors import StoreUnavailable
 from infra.settings import ApiSettings, RedisSettings, Settings
-from serving.explanations import Explanation, Explanations
+from serving.answers import Explanation
+from serving.explanations import Explanations
 from serving.messages import Recommendations
 from serving.redis_explanations import open_explanations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +18,7 @@ from infra.settings import ApiSettings, KafkaSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
+from serving.cli import listen
 from serving.explanations import Explanations
 from serving.pipeline import Pipeline
 from serving.reload import Loaded
@@ -83,7 +83,7 @@ class HttpShop:
     def serving(self, api: ApiSettings | None = None) -> Iterator[str]:
         """Listening on a free port of 127.0.0.1 inside `with`; gives the URL."""
         app = build_api(Settings(api=api or ApiSettings()), self.opened)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with listen("127.0.0.1", 0) as listener:
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
