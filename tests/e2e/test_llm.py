@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -171,3 +172,39 @@ async def test_a_responder_that_is_stopped_gives_the_answer_that_waits_and_commi
             assert one.of(1).variant == "llm"
             assert worker.terminate() == 0, worker.log
     assert [len(one.answers[f"stopped-{n}"]) for n in (1, 2)] == [1, 1]
+
+
+def test_over_http_the_order_comes_with_the_answer_and_goes_with_the_model(servers: Stack) -> None:
+    with contextlib.ExitStack() as running:
+        url, model = running.enter_context(llm_process())
+        llm = servers.settings.llm.model_copy(update={"url": url, "model": "toy", "cache_ttl_ms": 1})
+        settings = servers.settings.model_copy(
+            update={"llm": llm, "http": servers.settings.http.model_copy(update={"port": 0})}
+        )
+        stack = running.enter_context(start_stack(settings, processes=("api",)))
+        client = running.enter_context(httpx.Client(base_url=str(stack.api_url)))
+
+        def asked(**given: Any) -> dict[str, Any]:
+            answer = client.post("v1/recommendations", json={"customer_id": customer_id(1), "k": 5, **given})
+            assert answer.status_code == 200, answer.text
+            found: dict[str, Any] = answer.json()
+            return found
+
+        def ids(answer: dict[str, Any]) -> list[str]:
+            return [item["article_id"] for item in answer["items"]]
+
+        ranked = asked()
+        ordered = asked(rerank="llm", request_id="http-ordered")
+        assert ids(ordered) == ids(ranked)[::-1] and ordered["variant"] == "llm"
+        by_link = client.get(f"v1/recommend/user/{customer_id(1)}", params={"top_k": 5, "rerank": "llm"}).json()
+        assert ids(by_link) == ids(ordered)
+        explained = client.get("v1/explain/http-ordered").json()
+        stages = {row["stage"]: row for row in explained["answer"]["trace"]}
+        assert stages["llm"]["outcome"] in ("reranked", "cached") and stages["llm"]["asked"] == 5
+        model.kill()
+        model.wait()
+        after = [asked(rerank="llm", deadline_ms=5_000) for _ in range(10)]
+        assert [ids(answer) for answer in after] == [ids(ranked)] * 10
+        assert {note for answer in after for note in answer["degraded"]} <= {"llm_failed", "llm_paused"}
+        assert all(answer["degraded"] for answer in after)
+        assert "modiste_llm_answers_total" in client.get("metrics").text
