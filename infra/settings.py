@@ -94,6 +94,20 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _endpoint(url: str) -> str:
+    _scheme_of(url, ("http", "https"))
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("write https://host[:port][/path], as in https://api.example.com/v1")
+    if "@" in parts.netloc:
+        raise ValueError("a user and password have no place in it; set llm.api_key or llm.api_key_file")
+    return url.rstrip("/")
+
+
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
@@ -240,6 +254,37 @@ class ResponderSettings(Section):
     deadline_ms: Milliseconds = 1_000
 
 
+class LlmSettings(Section):
+    """A language model behind an OpenAI-compatible endpoint, which orders the best of an answer and says why
+    (`serving.llm`); off without `url`. Tokens are counted as one a byte, which no tokenizer exceeds."""
+
+    url: Annotated[str, AfterValidator(_endpoint)] | None = Field(default=None, repr=False)
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    api_key: Secret | None = None
+    api_key_file: Path | None = None
+    rerank: Literal["asked", "always"] = "asked"
+    top_n: Annotated[int, Field(ge=2, le=50)] = 12
+    wait_ms: Annotated[int, Field(ge=1, le=30_000)] = 800
+    deadline_ms: Milliseconds = 5_000
+    prompt_tokens: Annotated[int, Field(ge=2_000, le=1_000_000)] = 8_000
+    answer_tokens: Annotated[int, Field(ge=16, le=100_000)] = 1_000
+    answer_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    output: Literal["json_schema", "json_object"] = "json_schema"
+    concurrency: Annotated[int, Field(ge=1, le=1_000)] = 8
+    cache_answers: Count = 10_000
+    cache_ttl_ms: Annotated[int, Field(ge=1, le=86_400_000)] = 600_000
+    pause_after: Annotated[int, Field(ge=1, le=1_000)] = 5
+    pause_ms: Milliseconds = 10_000
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.url is not None and self.model is None:
+            raise ValueError("url needs model, the name by which the endpoint knows it")
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("give api_key or api_key_file, not both")
+        return self
+
+
 class ClockSettings(Section):
     """Which time it is: the machine's own; with `origin` that of a replay all processes share; with `file` that of one
     whose driver moves it (`infra.clock.SharedClock`)."""
@@ -290,6 +335,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()
+    llm: LlmSettings = LlmSettings()
     rules: RulesSettings = RulesSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()
@@ -333,7 +379,7 @@ def known_keys() -> tuple[str, ...]:
 
 def secret_keys() -> tuple[str, ...]:
     """The settings that hold a secret and nothing else, as dotted keys."""
-    return tuple(key for key in known_keys() if key.endswith(".password"))
+    return tuple(key for key in known_keys() if key.endswith((".password", ".api_key")))
 
 
 def env_name(key: str) -> str:

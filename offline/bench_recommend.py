@@ -81,7 +81,6 @@ def measure(runtime: Runtime, now: datetime, customers: Sequence[Stored], *, rou
         "batched": {"requests": batch, **_asked(pipeline, "full", together, rounds)},
         "strategies": {name: _asked(pipeline, name, single, rounds) for name in STRATEGIES if name != "full"},
         **stages.report(),
-        "customers": len(customers),
     }
 
 
@@ -102,10 +101,10 @@ def _asked(pipeline: Pipeline, strategy: str, lots: Sequence[Sequence[Stored]], 
 
     for lot in lots[: -(-WARM_UP // len(lots[0]))]:
         answer(lot)
-    return _quantiles([answer(lot) for _ in range(rounds) for lot in lots])
+    return quantiles([answer(lot) for _ in range(rounds) for lot in lots])
 
 
-def _quantiles(milliseconds: Sequence[float]) -> dict[str, float]:
+def quantiles(milliseconds: Sequence[float]) -> dict[str, float]:
     p50, p99 = np.percentile(milliseconds, [50, 99])
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
@@ -145,7 +144,7 @@ class Stages:
 
     def report(self) -> dict[str, Any]:
         return {
-            "stages": {name: _quantiles(spent) for name, spent in self._spent.items()},
+            "stages": {name: quantiles(spent) for name, spent in self._spent.items()},
             "candidates": round(float(np.mean(self._candidates)), 1),
             "events": {"mean": round(float(np.mean(self._events)), 1), "most": max(self._events)},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import faust
 
@@ -14,9 +15,11 @@ from infra.telemetry import counter, histogram
 from serving.explanations import Explanations
 from serving.feed import Feed
 from serving.live import LiveRuntime
+from serving.llm import Reranker, open_reranker
+from serving.messages import Recommendations
 from serving.redis_explanations import open_explanations
 from serving.responder import Responder
-from streams.agents import build_batch_app
+from streams.agents import Later, build_batch_app
 from streams.processor import RawMessage
 from streams.redis_store import open_store
 from streams.store import StateStore
@@ -39,6 +42,7 @@ class RespondingProcess:
         self._producer = Producer(settings.kafka)
         self._store: StateStore | None = None
         self._responder: Responder | None = None
+        self._llm: Reranker | None = None
         self._feed: Feed | None = None
         self._explanations: Explanations | None = None
 
@@ -49,6 +53,7 @@ class RespondingProcess:
             ConfigurationError, BrokerUnavailable, StoreUnavailable: as the message says.
         """
         settings = self._settings
+        self._llm = open_reranker(settings.llm, self._clock)
         await ensure_topics(settings.kafka, topic_specs(settings.kafka))
         self._store = await open_store(settings.redis)
         self._explanations = await open_explanations(settings)
@@ -61,6 +66,7 @@ class RespondingProcess:
             self._clock,
             deadline_ms=settings.responder.deadline_ms,
             store_timeout_ms=settings.redis.timeout_ms,
+            llm=self._llm,
         )
         self._feed = Feed(settings, self._responder, Subscriptions(settings.kafka), self._clock)
         await self._feed.start()
@@ -68,6 +74,8 @@ class RespondingProcess:
     async def stop(self) -> None:
         if self._feed is not None:
             await self._feed.stop()
+        if self._llm is not None:
+            await self._llm.close()
         await self._holder.stop()
         try:
             await self._producer.stop()
@@ -78,15 +86,26 @@ class RespondingProcess:
         if self._store is not None:
             await self._store.close()
 
-    async def __call__(self, messages: list[RawMessage]) -> None:
-        """Answer a batch; returns when the broker has every answer.
+    async def __call__(self, messages: list[RawMessage]) -> Later | None:
+        """Answer a batch; returns when the broker has every answer but those that wait for the language model.
 
         Raises:
             BrokerUnavailable: give the same batch again.
         """
         if self._responder is None:
             raise RuntimeError("the responder was given a batch before start()")
-        answers = await self._responder.handle(messages)
+        published, waiting = await self._responder.begin(messages)
+        await self._told(published)
+        if waiting is None:
+            return None
+
+        async def later() -> None:
+            await self._told(await waiting())
+
+        return later
+
+    async def _told(self, answers: Sequence[Recommendations]) -> None:
+        """What is on the topic is counted, and can be explained from now on."""
         if self._explanations is not None:
             asked = [answer for answer in answers if answer.trace]
             await self._explanations.share(asked, self._clock.now())

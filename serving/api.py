@@ -25,6 +25,7 @@ from serving.api_keys import parse_keys
 from serving.api_page import install_page
 from serving.api_problems import install_problems
 from serving.live import LiveRuntime
+from serving.llm import open_reranker
 from serving.rate_limits import Buckets
 from serving.redis_explanations import open_explanations
 from serving.responder import Responder
@@ -54,6 +55,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     store = await open_store(settings.redis)
     explanations = await open_explanations(settings)
     link = PatientLink(Producer(settings.kafka))
+    llm = open_reranker(settings.llm, clock)
     responder = Responder(
         holder,
         store,
@@ -61,12 +63,15 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         clock,
         deadline_ms=settings.responder.deadline_ms,
         store_timeout_ms=settings.redis.timeout_ms,
+        llm=llm,
     )
     gateway = Gateway(holder, store, link, responder, ActivityRing(settings.kafka), clock, explanations)
     try:
         await gateway.start()
         yield gateway
     finally:
+        if llm is not None:
+            await llm.close()
         await gateway.stop()
 
 

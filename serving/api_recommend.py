@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -112,11 +112,20 @@ async def recommend_user(
     gateway: Needs,
     top_k: Annotated[int, Query(ge=1, le=MAX_K, description="how many articles")] = 12,
     strategy: Strategy = "full",
+    rerank: Annotated[
+        Literal["auto", "llm", "none"],
+        Query(description="whether a language model orders the best of them; auto: as the settings say"),
+    ] = "auto",
     explain: Annotated[bool, Query(description="with the trace of the stages")] = False,
 ) -> Response:
     """As the POST, for what needs no filters."""
     request = RecommendationRequest(
-        request_id=str(uuid.uuid4()), customer_id=customer_id, k=top_k, strategy=strategy, explain=explain
+        request_id=str(uuid.uuid4()),
+        customer_id=customer_id,
+        k=top_k,
+        strategy=strategy,
+        rerank=None if rerank == "auto" else rerank,
+        explain=explain,
     )
     return await _answer(gateway, request)
 

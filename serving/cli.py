@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 import uuid
+from typing import Literal
 
 import click
 
@@ -95,13 +96,18 @@ serving.add_command(unsubscribe)
 @click.option("--customer", required=True, help="Customer id.")
 @click.option("--k", type=click.IntRange(1, MAX_K), default=12, show_default=True, help="How many articles.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="full", show_default=True)
+@click.option("--rerank", type=click.Choice(["llm", "none"]), help="By a language model; default: as llm.rerank says.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 300), default=10.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
-def request(customer: str, k: int, strategy: str, timeout_s: float, as_json: bool) -> None:
+def request(
+    customer: str, k: int, strategy: str, rerank: Literal["llm", "none"] | None, timeout_s: float, as_json: bool
+) -> None:
     """Put one request on the topic and print the answer that comes back."""
     settings = load_settings()
     configure_logging(settings.log.level)
-    wanted = RecommendationRequest(request_id=str(uuid.uuid4()), customer_id=customer, k=k, strategy=strategy)
+    wanted = RecommendationRequest(
+        request_id=str(uuid.uuid4()), customer_id=customer, k=k, strategy=strategy, rerank=rerank
+    )
     answer = asyncio.run(_ask(settings, wanted, timeout_s))
     _print(answer, as_json)
     if answer.error is not None:

@@ -6,7 +6,7 @@ Both carry `schema_version`, the major of their form (`streams.versions`); it co
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -72,6 +72,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ask for `k` articles for a customer.
 
+    rerank: `llm` lets a language model order the best of them, `none` does not; None: as the settings say.
     context: what the caller knows of the moment: `segment` of a customer whom the bundle does not know, `age` in years,
         without which nothing is shown that the shop restricts by age.
     diversity: 0 places by score alone, 1 by difference from what stands above alone (serving/diversity.py).
@@ -81,6 +82,7 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defa
     customer_id: Id
     k: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] = 12
     strategy: str = "full"
+    rerank: Literal["llm", "none"] | None = None
     context: dict[str, str] = {}
     filters: Filters = Filters()
     exclude: Annotated[list[str], msgspec.Meta(max_length=1_000)] = []
@@ -119,6 +121,7 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The answer, or why there is none (`error`).
 
     as_of: time of the customer's newest event that the answer knows; None for an unknown customer.
+    variant: `llm` where a language model gave the order, which then is not that of the scores.
     latency_ms: from the request's arrival at the responder to the answer.
     degraded: why the answer is less than it should be; empty when all stages ran.
     trace: one entry a stage when `explain` was asked for.

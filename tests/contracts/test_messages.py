@@ -147,6 +147,7 @@ MEANT: dict[str, list[Any]] = {
             ),
             diversity=0.25,
         ),
+        RecommendationRequest(request_id="r-5", customer_id="anna", rerank="llm"),
     ],
     "Recommendations": [
         Recommendations(
@@ -193,6 +194,15 @@ MEANT: dict[str, list[Any]] = {
                 )
             ],
             bundle_id=BUNDLE,
+        ),
+        Recommendations(
+            request_id="r-5",
+            customer_id="anna",
+            items=[
+                Item(article_id="hat", rank=1, score=0.1, source="popular", reason="It goes with your scarf"),
+                Item(article_id="scarf", rank=2, score=0.2, source="popular"),
+            ],
+            variant="llm",
         ),
     ],
     "Impression": [

@@ -86,6 +86,12 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "clock.started_at": "5",
         "clock.speed": "2",
         "log.level": "debug",
+        "llm.url": "http://h:1/v1",
+        "llm.rerank": "always",
+        "llm.answer_tokens_as": "max_completion_tokens",
+        "llm.output": "json_object",
+        "llm.prompt_tokens": "3000",
+        "llm.answer_tokens": "70",
         "rules.exclude_bought": "true",
         "rules.only": '{"brand": ["Own"]}',
         "rules.blocked": '{"article_id": ["0108775015"]}',
@@ -105,6 +111,8 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
     env = {env_name(key): "kafka://h:1" if key == "kafka.url" else value}
     if key.startswith("clock.") and key != "clock.file":
         env |= {env_name(name): given[name] for name in ("clock.origin", "clock.started_at")}
+    if key == "llm.url":
+        env[env_name("llm.model")] = "m"
     section, _, leaf = key.partition(".")
     if section == "kafka" and leaf in NEEDS:
         env = {env_name(f"kafka.{name}"): text for name, text in {**SECURED, leaf: NEEDS[leaf]}.items()}
@@ -182,6 +190,10 @@ def test_a_named_file_must_exist() -> None:
         ("MODISTE_REDIS__URL", "redis://h:port/0", "port 1 to 65535"),
         ("MODISTE_REDIS__URL", "redis://:1", "write redis://"),
         ("MODISTE_REDIS__TIMEOUT_MS", "-1", "greater than or equal to 1"),
+        ("MODISTE_LLM__URL", "api.example.com/v1", "must begin with one of http://, https://"),
+        ("MODISTE_LLM__URL", "https:///v1", "write https://host[:port][/path]"),
+        ("MODISTE_LLM__URL", "https://h/v1?key=1", "write https://host[:port][/path]"),
+        ("MODISTE_LLM__TOP_N", "1", "greater than or equal to 2"),
         ("MODISTE_HTTP__PORT", "70000", "less than or equal to 65535"),
         ("MODISTE_KAFKA__PARTITIONS", "four", "valid integer"),
         ("MODISTE_LOG__LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),

@@ -41,6 +41,7 @@ def test_the_same_seed_gives_the_same_shop() -> None:
 
 def test_every_strategy_and_stage_is_timed(bundle: Bundle) -> None:
     given = ["recommend", "--bundle", str(bundle.path), "--customers", "30", "--rounds", "1", "--batch", "8"]
+    given += ["--through", "in_process"]
     found = CliRunner().invoke(bench, [*given, "--json"], catch_exceptions=False)
     report = json.loads(found.stdout)
     assert (report["articles"], report["random"], report["customers"]) == (300, True, 30)

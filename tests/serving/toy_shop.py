@@ -23,6 +23,11 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 class ToyItems:
     index: ClassVar = {article: row for row, article in enumerate(SHELF)}
+    titles: ClassVar = [article.upper() for article in SHELF]
+
+    def label(self, attribute: str, item_idx: int) -> str | None:
+        return "FOOD" if attribute == "category" else None
+
     codes: ClassVar[dict[str, Any]] = {}
 
     def describe(self, article_id: str) -> dict[str, str | float | None]:
