@@ -197,6 +197,14 @@ class HttpSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
 
 
+class PageSettings(Section):
+    """The shop page: whether it is served, where pictures of articles lie, what stands before a price."""
+
+    enabled: bool = True
+    pictures: Path | None = None
+    currency: Annotated[str, Field(max_length=4)] = ""
+
+
 class WorkerSettings(Section):
     """The folding process: consumer group, messages a batch, batches read ahead, customers a second that a sweep looks
     at after a bundle has changed."""
@@ -269,6 +277,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
+    page: PageSettings = PageSettings()
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()

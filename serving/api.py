@@ -92,5 +92,6 @@ def build_api(
     app.add_middleware(Envelope)
     install_problems(app)
     app.include_router(router)
-    install_page(app)
+    if settings.page.enabled:
+        install_page(app, settings.page)
     return app
