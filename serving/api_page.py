@@ -30,6 +30,7 @@ from serving.messages import STRATEGIES, RecommendationRequest
 from serving.page_view import STRATEGY_NAMES, ago, cards, favourites, named, stages, tidy
 from serving.similar import similar
 from streams.events import parse_event
+from streams.store import load_readable
 
 HERE = Path(__file__).parent
 SHOWN = 12
@@ -122,15 +123,13 @@ def _strategy(name: str, *, optional: bool = False) -> str:
 async def page(
     request: Request, gateway: Needs, front: Fronts, customer: Asked = "", strategy: Asked = "full", against: Asked = ""
 ) -> HTMLResponse:
-    """The whole page for `customer`, or for the first one known."""
+    """The whole page for `customer`, or for one who is known well."""
     chosen, problems = customer.strip(), []
     if not chosen:
         try:
-            sample = sorted(await gateway.store.customer_ids(PEOPLE))
+            chosen = await _well_known(gateway)
         except Unavailable as error:
-            sample = []
             problems.append(f"Customers cannot be listed just now: {error}")
-        chosen = sample[0] if sample else ""
     context: dict[str, object] = {
         "front": front,
         "chosen": chosen,
@@ -141,6 +140,14 @@ async def page(
     if chosen:
         context["view"] = await _view(gateway, front, chosen, strategy, against)
     return templates.TemplateResponse(request, "shop.html", context)
+
+
+async def _well_known(gateway: Gateway) -> str:
+    """Of some customers the one with the most events, "" where there is nobody."""
+    ids = sorted(await gateway.store.customer_ids(PEOPLE))
+    found, _ = await load_readable(gateway.store, ids)
+    sizes = {customer_id: len(stored.state) for customer_id, stored in found.items() if stored is not None}
+    return max(sizes, key=sizes.__getitem__, default="")
 
 
 @router.get("/new")

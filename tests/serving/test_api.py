@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from infra.clock import ManualClock
-from infra.settings import KafkaSettings, Settings
+from infra.settings import KafkaSettings, PageSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
@@ -48,13 +49,13 @@ def shop() -> Shop:
 class Client:
     """Calls the application in this process, on a loop of its own, with its lifespan held open."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, settings: Settings | None = None) -> None:
         self._runner = asyncio.Runner()
         self._held = AsyncExitStack()
-        self._client = self._runner.run(self._open(shop))
+        self._client = self._runner.run(self._open(shop, settings or Settings()))
 
-    async def _open(self, shop: Shop) -> httpx.AsyncClient:
-        app = build_api(Settings(), shop.opened)
+    async def _open(self, shop: Shop, settings: Settings) -> httpx.AsyncClient:
+        app = build_api(settings, shop.opened)
         state = await self._held.enter_async_context(app.router.lifespan_context(app))
 
         async def with_state(scope: Any, receive: Any, send: Any) -> None:
@@ -252,3 +253,78 @@ def test_metrics_and_documents(client: Client) -> None:
     assert "examples" in paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     assert client.get("/static/shop.js").status_code == 200
     assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
+
+
+def test_an_act_on_the_page_is_an_event_on_the_topic(client: Client, shop: Shop) -> None:
+    answer = client.post("/act", json={"event_id": "e1", "type": "view", "customer_id": "anna", "article_id": "tea"})
+    assert (answer.status_code, answer.json()) == (202, {"event_id": "e1", "occurred_at": NOON.isoformat()})
+    assert [event["type"] for event in shop.link.on("transactions")] == ["view"]
+
+
+@pytest.mark.parametrize(
+    ("status", "given"),
+    [
+        (422, {"json": {"type": "steal", "customer_id": "anna", "article_id": "tea"}}),
+        (400, {"content": b"[]", "headers": {"content-type": "application/json"}}),
+        (415, {"data": {"type": "purchase", "customer_id": "anna", "article_id": "tea"}}),
+    ],
+)
+def test_an_act_that_is_none_is_refused(client: Client, shop: Shop, status: int, given: dict[str, Any]) -> None:
+    """A form of another site could send only what is not JSON."""
+    assert client.post("/act", **given).status_code == status
+    assert not shop.link.sent
+
+
+def test_the_fragment_says_whether_the_customer_has_the_event(client: Client, shop: Shop) -> None:
+    page = client.get("/fragments/customer", params={"customer": "anna", "knows": "anna-0-bread"})
+    assert page.headers["modiste-knows"] == "yes"
+    assert "modiste-knows" not in client.get("/fragments/customer", params={"customer": "anna"}).headers
+
+
+def test_two_strategies_stand_side_by_side(client: Client) -> None:
+    page = client.get("/", params={"customer": "anna", "strategy": "full", "against": "popular"})
+    assert "3 of 3 are in both lists" in page.text
+    assert client.get("/", params={"customer": "anna", "against": "best"}).status_code == 422
+
+
+def test_the_page_chooses_who_did_most(client: Client, shop: Shop) -> None:
+    asyncio.run(buy(shop.store, "zoe", "tea", "milk", "bread"))
+    assert 'data-customer="zoe"' in client.get("/").text
+    people = client.get("/fragments/people").text
+    assert people.index("anna") < people.index("zoe")
+    assert "3 events ·" in people and "1 event ·" in people
+
+
+def test_somebody_new_has_an_id_of_their_own(client: Client) -> None:
+    places = {client.get("/new").headers["location"] for _ in range(2)}
+    assert len(places) == 2 and all(place.startswith("/?customer=guest-") for place in places)
+
+
+def test_the_page_can_be_taken_away(shop: Shop) -> None:
+    client = Client(shop, Settings(page=PageSettings(enabled=False)))
+    try:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/", "/live", "/pictures/tea", "/static/shop.js"):
+            assert client.get(path).status_code == 404
+        assert client.post("/act", json={}).status_code == 404
+    finally:
+        client.close()
+
+
+def test_a_picture_comes_with_a_tag_and_may_do_nothing(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "tea.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
+    client = Client(shop, Settings(page=PageSettings(pictures=tmp_path)))
+    try:
+        picture = client.get("/pictures/tea")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/svg+xml")
+        assert "script" not in picture.headers["content-security-policy"].replace("sandbox", "")
+        assert picture.headers["content-security-policy"].endswith("sandbox")
+        tagged = client.get("/pictures/tea", headers={"if-none-match": picture.headers["etag"]})
+        assert (tagged.status_code, tagged.content) == (304, b"")
+        assert client.get("/pictures/milk").status_code == 404
+        assert client.get("/pictures/..%2Ftea").status_code == 404
+        assert client.get("/pictures/tea", params={"width": 5_000}).json()["allowed"] == [320, 640]
+        page = client.get("/", params={"customer": "anna"}).text
+        assert 'src="/pictures/tea?width=320"' in page and 'src="/pictures/milk' not in page
+    finally:
+        client.close()
