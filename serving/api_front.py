@@ -35,6 +35,7 @@ class Front:
         self.currency = settings.currency
         self.pictures = None if settings.pictures is None else PictureDirectory(settings.pictures)
         self._lines = 0
+        self._closing = asyncio.Event()
 
     def article(self, gateway: Gateway, article_id: str) -> Article:
         """An article as a card shows it."""
@@ -48,15 +49,29 @@ class Front:
         return "" if value is None else f"{self.currency}{value:,.2f}"
 
     async def line(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The messages of one page that follows the shop, counted as long as it does."""
+        """The messages of one page that follows the shop, counted as long as it does, until `close`."""
         self._lines += 1
         LINES.set(self._lines)
+        closing = asyncio.ensure_future(self._closing.wait())
+        coming: asyncio.Future[bytes] | None = None
         try:
-            async for message in messages:
-                yield message
+            while not closing.done():
+                coming = asyncio.ensure_future(anext(messages))
+                await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    yield coming.result()
+        except StopAsyncIteration:
+            return
         finally:
+            for waiting in (closing, coming):
+                if waiting is not None:
+                    waiting.cancel()
             self._lines -= 1
             LINES.set(self._lines)
+
+    def close(self) -> None:
+        """End all lines: an answer without an end would hold up the server that wants to stop."""
+        self._closing.set()
 
     def check_room(self) -> None:
         """Raises:

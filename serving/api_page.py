@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from infra.errors import BundleNotFound, InvalidMessage, Unavailable
+from infra.errors import BundleNotFound, Unavailable
 from infra.settings import PageSettings
 from serving import api_front, api_live
 from serving.api_front import Front, Fronts, picture_url
@@ -26,10 +26,9 @@ from serving.api_gateway import Gateway
 from serving.api_problems import Problem
 from serving.api_routes import Needs
 from serving.known import until_known
-from serving.messages import STRATEGIES, RecommendationRequest
+from serving.messages import MAX_K, STRATEGIES, Item, RecommendationRequest
 from serving.page_view import STRATEGY_NAMES, ago, cards, favourites, named, stages, tidy
 from serving.similar import similar
-from streams.events import parse_event
 from streams.store import load_readable
 
 HERE = Path(__file__).parent
@@ -135,6 +134,7 @@ async def page(
         "chosen": chosen,
         "strategy": _strategy(strategy),
         "against": _strategy(against, optional=True),
+        "searches": gateway.searches,
         "page_problems": problems,
     }
     if chosen:
@@ -236,22 +236,28 @@ def _facts(gateway: Gateway, article_id: str) -> list[tuple[str, str]]:
     return [(name.capitalize(), tidy(value)) for name, value in told if value]
 
 
-@router.post("/act", status_code=202)
-async def act(request: Request, gateway: Needs) -> dict[str, str]:
-    """One event of the page's customer, onto the topic. JSON only, so that no other site's form can send it."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Problem(415, "the body must be application/json")
+class Found(msgspec.Struct):
+    """The answer of a search, as far as it is drawn; `query` is empty for a photo."""
+
+    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_K)]
+    search_id: str = ""
+    bundle_id: str = ""
+    found: int = 0
+    latency_ms: float = 0.0
+    degraded: list[str] = []
+    query: str = ""
+
+
+@router.post("/fragments/found")
+async def found(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse:
+    """Draw the answer of `/v1/search/text` or `/v1/search/image`, which is the body; `query` may be added to it."""
     try:
-        given = msgspec.json.decode(await request.body(), type=dict[str, Any])
+        answer = msgspec.json.decode(await request.body(), type=Found)
     except msgspec.DecodeError as error:
-        raise Problem(400, f"the body is no JSON object: {error}") from error
-    filled = {"event_id": str(uuid.uuid4()), "occurred_at": gateway.clock.now(), **given}
-    try:
-        event = parse_event(msgspec.json.encode(filled))
-    except InvalidMessage as error:
-        raise Problem(422, str(error)) from error
-    await gateway.produce([event])
-    return {"event_id": event.event_id, "occurred_at": event.occurred_at.isoformat()}
+        raise Problem(422, f"no answer of a search: {error}") from error
+    shown = cards(answer.items, lambda article_id: front.article(gateway, article_id))
+    context = {"front": front, "found": {"answer": answer, "cards": shown, "strategy": "", "stages": []}}
+    return templates.TemplateResponse(request, "found.html", context)
 
 
 @router.get("/favicon.ico")

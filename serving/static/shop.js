@@ -172,7 +172,7 @@ async function tell(type, article, price) {
   if (price) event.price = Number(price);
   if (current()?.dataset.request) event.request_id = current().dataset.request;
   own.add(event.event_id);
-  await get("/act", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) });
+  await get("/v1/events", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) });
   return event;
 }
 
@@ -240,6 +240,79 @@ async function choose() {
   } catch (error) {
     people.querySelector(".people-body").textContent = `Customers cannot be listed just now: ${error.message}`;
   }
+}
+
+// ---- search, by words or by a photo
+
+const found = document.getElementById("found");
+const dropZone = document.getElementById("drop");
+let searched = 0;
+
+async function search(url, { query = "", preview = "", ...options } = {}) {
+  const turn = ++searched;
+  complain("");
+  say("Searching …");
+  try {
+    const asked = new URLSearchParams({ k: 24, ...(customerId() && { customer_id: customerId() }), ...(query && { q: query }) });
+    const answer = await (await get(`${url}?${asked}`, options)).json();
+    const drawn = await get("/fragments/found", { method: "POST", body: JSON.stringify({ ...answer, query }) });
+    const html = await drawn.text();
+    if (turn !== searched) return;
+    found.innerHTML = html;
+    found.hidden = false;
+    if (preview) {
+      const yours = Object.assign(document.createElement("img"), { src: preview, alt: "Your photo", className: "yours" });
+      found.querySelector(".head").after(yours);
+    }
+    found.querySelector("h2").focus({ preventScroll: true });
+    scrollTo({ top: 0 });
+    say("");
+  } catch (error) {
+    say("");
+    complain(`The search failed: ${error.message}`);
+  }
+}
+
+const PHOTO = /^image\/(jpeg|png|webp)$/;
+
+function searchPhoto(file) {
+  const type = file.type || "application/octet-stream";
+  const send = (preview) => search("/v1/search/image", { method: "POST", headers: { "content-type": type }, body: file, preview });
+  if (!PHOTO.test(type)) {
+    send(""); // the shop says what it can read
+    return;
+  }
+  const reader = new FileReader();
+  reader.onload = () => send(reader.result);
+  reader.onerror = () => complain("The photo cannot be read.");
+  reader.readAsDataURL(file);
+}
+
+function endSearch() {
+  searched += 1;
+  found.hidden = true;
+  found.replaceChildren();
+  const field = document.getElementById("q");
+  if (field) field.value = "";
+  (field ?? document.getElementById("main")).focus({ preventScroll: true });
+}
+
+const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+if (dropZone) {
+  document.addEventListener("dragover", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    dropZone.hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) dropZone.hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    dropZone.hidden = true;
+    if (event.dataTransfer.files[0]) searchPhoto(event.dataTransfer.files[0]);
+  });
 }
 
 // ---- times
@@ -358,13 +431,14 @@ function listen() {
 
 document.addEventListener("click", (event) => {
   const on = (selector) => event.target.closest(selector);
-  const button = on(".buy, .view, .why, .close, #choose");
+  const button = on(".buy, .view, .why, .close, #choose, #clear");
   if (button?.matches(".buy")) {
     if (button.getAttribute("aria-disabled") !== "true") buy(button);
   } else if (button?.matches(".view")) look(button);
   else if (button?.matches(".why")) explain(button);
   else if (button?.matches(".close")) button.closest("dialog").close();
   else if (button?.matches("#choose")) choose();
+  else if (button?.matches("#clear")) endSearch();
   else if (event.target instanceof HTMLDialogElement) event.target.close(); // beside it, on the shade
   const link = on("a[data-customer]");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
@@ -377,7 +451,18 @@ document.addEventListener("change", (event) => {
   const form = event.target.closest(".strategies");
   if (form) open({ strategy: form.strategy.value, against: form.against.value });
 });
+document.getElementById("photo")?.addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // the same photo may be chosen again
+  if (file) searchPhoto(file);
+});
 document.addEventListener("submit", (event) => {
+  if (event.target.id === "search") {
+    event.preventDefault();
+    const words = event.target.q?.value.trim();
+    if (words) search("/v1/search/text", { query: words });
+    return;
+  }
   if (event.target.id !== "by-id") return;
   event.preventDefault();
   const id = event.target.customer.value.trim();
@@ -390,6 +475,8 @@ addEventListener("popstate", () => {
   if (query.customer) open({ strategy: "full", against: "", ...query }, false);
 });
 
+const searchForm = document.getElementById("search");
+if (searchForm) searchForm.hidden = false;
 syncClock();
 keepRail(null);
 setInterval(refreshTimes, 10000);

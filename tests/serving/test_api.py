@@ -255,24 +255,17 @@ def test_metrics_and_documents(client: Client) -> None:
     assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
 
 
-def test_an_act_on_the_page_is_an_event_on_the_topic(client: Client, shop: Shop) -> None:
-    answer = client.post("/act", json={"event_id": "e1", "type": "view", "customer_id": "anna", "article_id": "tea"})
-    assert (answer.status_code, answer.json()) == (202, {"event_id": "e1", "occurred_at": NOON.isoformat()})
-    assert [event["type"] for event in shop.link.on("transactions")] == ["view"]
+def test_the_answer_of_a_search_is_drawn(client: Client) -> None:
+    item = {"article_id": "tea", "rank": 1, "score": 0.9, "source": "text"}
+    page = client.post("/fragments/found", json={"items": [item], "found": 1_312, "query": "<b>tea", "scope": None})
+    assert page.status_code == 200
+    assert "“&lt;b&gt;tea”" in page.text and "1,312 found" in page.text and page.text.count('class="buy"') == 1
+    assert "Nothing fits" in client.post("/fragments/found", json={"items": []}).text
+    assert client.post("/fragments/found", json={"items": "tea"}).status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("status", "given"),
-    [
-        (422, {"json": {"type": "steal", "customer_id": "anna", "article_id": "tea"}}),
-        (400, {"content": b"[]", "headers": {"content-type": "application/json"}}),
-        (415, {"data": {"type": "purchase", "customer_id": "anna", "article_id": "tea"}}),
-    ],
-)
-def test_an_act_that_is_none_is_refused(client: Client, shop: Shop, status: int, given: dict[str, Any]) -> None:
-    """A form of another site could send only what is not JSON."""
-    assert client.post("/act", **given).status_code == status
-    assert not shop.link.sent
+def test_what_cannot_be_searched_offers_no_search(client: Client) -> None:
+    assert 'role="search"' not in client.get("/").text
 
 
 def test_the_fragment_says_whether_the_customer_has_the_event(client: Client, shop: Shop) -> None:
@@ -306,7 +299,6 @@ def test_the_page_can_be_taken_away(shop: Shop) -> None:
         assert client.get("/healthz").status_code == 200
         for path in ("/", "/live", "/pictures/tea", "/static/shop.js"):
             assert client.get(path).status_code == 404
-        assert client.post("/act", json={}).status_code == 404
     finally:
         client.close()
 

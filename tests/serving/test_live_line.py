@@ -129,6 +129,18 @@ async def test_lines_are_counted_and_bounded(shop: Shop) -> None:
     shop.front.check_room()
 
 
+async def test_a_server_that_stops_ends_the_lines(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_live, "BEAT_S", 60.0)
+    line = shop.line("anna")
+    await message(line)
+    waiting = asyncio.ensure_future(anext(line))
+    await asyncio.sleep(0.01)
+    shop.front.close()
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(waiting, 2)
+    shop.front.check_room()
+
+
 async def test_waiting_for_an_event_ends(shop: Shop) -> None:
     await buy(shop.store, "anna", "tea")
     assert await until_known(shop.store, "anna", "anna-0-tea")
