@@ -10,7 +10,7 @@ import numpy as np
 from streams.events import event_key
 from streams.store import StateStore
 
-KNOWN_WITHIN_S = 3.0
+KNOWN_WITHIN_S = 5.0
 FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 0.08
 

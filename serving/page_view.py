@@ -110,7 +110,7 @@ def named(customer_id: str) -> str:
 def article_of(described: Described, has_picture: Callable[[str], bool]) -> Article:
     article_id = str(described["article_id"])
     title = tidy(str(described["title"] or f"Article {article_id}"))
-    category, department = (tidy(str(described[name] or "")) for name in ("category", "department"))
+    category, department = kind_of(described), tidy(str(described["department"] or ""))
     price = described["price"]
     return Article(
         article_id=article_id,
@@ -122,6 +122,16 @@ def article_of(described: Described, has_picture: Callable[[str], bool]) -> Arti
         tone=zlib.crc32(f"{department}/{category}".encode()) % TONES,
         initial=next((sign for sign in title if sign.isalnum()), "·").upper(),
     )
+
+
+def kind_of(described: Described) -> str:
+    """The nearest word for what it is that its title does not say already: subcategory, else category, else nothing."""
+    title = str(described["title"] or "").casefold()
+    for name in ("subcategory", "category"):
+        word = str(described.get(name) or "")
+        if word and not title.startswith(word.casefold()):
+            return tidy(word)
+    return ""
 
 
 def cards(items: Sequence[Item], describe: Callable[[str], Article]) -> list[Card]:
@@ -141,9 +151,9 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article]) -> list[Car
 
 
 def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
-    """The categories acted on most often, in the order of how often; of equals the one met first."""
-    counted = Counter(str(row["category"]) for row in rows if row["category"])
-    return [tidy(name) for name, _ in counted.most_common(at_most)]
+    """The kinds of articles acted on most often, in the order of how often; of equals the one met first."""
+    counted = Counter(kind for row in rows if (kind := kind_of(row)))
+    return [name for name, _ in counted.most_common(at_most)]
 
 
 def stages(answer: Recommendations) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from serving.page_view import (
     article_of,
     cards,
     favourites,
+    kind_of,
     named,
     stages,
 )
@@ -75,6 +76,13 @@ def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
 def test_what_is_liked_is_what_was_acted_on_most() -> None:
     rows = [described(category=name) for name in ("SHOES", "Coats", None, "SHOES", "Hats", "Hats", "Bags")]
     assert favourites(rows) == ["Shoes", "Hats", "Coats"]
+
+
+def test_the_nearest_word_that_the_title_does_not_say() -> None:
+    hoodie = described(title="Hosse hoodie", category="Garment Upper body", subcategory="Hoodie")
+    milk = described(title="Milk, 1 ga", category="FLUID MILK", subcategory="MILK")
+    bread = described(title="Bread", category="BREAD")
+    assert [kind_of(row) for row in (hoodie, milk, bread, described())] == ["Hoodie", "Fluid milk", "", ""]
 
 
 def test_a_long_id_is_known_by_its_ends() -> None:
