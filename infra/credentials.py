@@ -1,4 +1,4 @@
-"""Passwords, certificates and what a server says to them, for every client alike (Kafka and Redis).
+"""Passwords, keys, certificates and what a server says to them, for every client alike (Kafka, Redis, LLM).
 
 A refusal is a ConfigurationError that names the setting to look at: trying again cannot help. No text made here holds
 a password, and a password that stands in a file is read when a client is made, so a new one needs no new settings.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from infra.errors import ConfigurationError
-from infra.settings import KafkaSettings, RedisSettings
+from infra.settings import KafkaSettings, LlmSettings, RedisSettings
 
 PROBE_S = 2.0
 
@@ -33,16 +34,38 @@ def password_of(section: str, settings: Credentials) -> str | None:
         return settings.password.get_secret_value()
     if settings.password_file is None:
         return None
-    place = f"{section}.password_file = {settings.password_file}"
+    return _held_in(settings.password_file, f"{section}.password_file", "the password")
+
+
+def api_key_of(settings: LlmSettings) -> str | None:
+    """The key of the language model's endpoint, from the settings or from its file; None without one.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is empty; or the key cannot stand in a header.
+    """
+    if settings.api_key is not None:
+        place, key = "llm.api_key", settings.api_key.get_secret_value()
+    elif settings.api_key_file is not None:
+        place, key = "llm.api_key_file", _held_in(settings.api_key_file, "llm.api_key_file", "the key")
+    else:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(f"{place}: a key is printable ASCII without blanks; check what was pasted there")
+    return key
+
+
+def _held_in(file: Path, setting: str, what: str) -> str:
+    """The text of a file that holds a secret and nothing else."""
+    place = f"{setting} = {file}"
     try:
-        password = settings.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        secret = file.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(f"{place} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{place} is not UTF-8 text; write the password and nothing else") from None
-    if not password:
-        raise ConfigurationError(f"{place} is empty; write the password and nothing else")
-    return password
+        raise ConfigurationError(f"{place} is not UTF-8 text; write {what} and nothing else") from None
+    if not secret:
+        raise ConfigurationError(f"{place} is empty; write {what} and nothing else")
+    return secret
 
 
 def tls_context(section: str, settings: Credentials) -> ssl.SSLContext:

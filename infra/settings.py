@@ -19,18 +19,24 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from infra.clock import Clock, ReplayClock, SharedClock, SystemClock
 from infra.errors import ConfigurationError
+from infra.rule_settings import RulesSettings
+from infra.settings_section import Section
 
 PREFIX = "MODISTE_"
 DELIMITER = "__"
@@ -88,6 +94,20 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _endpoint(url: str) -> str:
+    _scheme_of(url, ("http", "https"))
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("write https://host[:port][/path], as in https://api.example.com/v1")
+    if "@" in parts.netloc:
+        raise ValueError("a user and password have no place in it; set llm.api_key or llm.api_key_file")
+    return url.rstrip("/")
+
+
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
@@ -97,12 +117,6 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 User = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of the tree's branches: frozen, no key but the ones named, and no value in a library's error text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 def _check_pairs(section: KafkaSettings | RedisSettings) -> None:
@@ -205,6 +219,23 @@ class PageSettings(Section):
     currency: Annotated[str, Field(max_length=4)] = ""
 
 
+class ApiSettings(Section):
+    """Who may ask the HTTP gateway for what, how much and how often; an empty `keys` lets everybody in.
+
+    keys: `NAME:SCOPES:SHA256` each, apart by spaces, commas or new lines (`modiste serving keys new` prints one) ·
+    requests_per_s: of one key or address, None without limit; `burst` at once · cors_origins: pages of other origins
+    that may call us · explain_s, explain_bytes: how long and how many answers can be explained afterwards.
+    """
+
+    keys: str = ""
+    requests_per_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    burst: Count = 50
+    max_body_bytes: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+    cors_origins: str = ""
+    explain_s: Annotated[int, Field(ge=1, le=86_400)] = 900
+    explain_bytes: Annotated[int, Field(ge=0, le=10_000_000_000)] = 16_000_000
+
+
 class WorkerSettings(Section):
     """The folding process: consumer group, messages a batch, batches read ahead, customers a second that a sweep looks
     at after a bundle has changed."""
@@ -229,6 +260,37 @@ class ResponderSettings(Section):
     group: Name = "modiste-responder"
     batch_size: Count = 64
     deadline_ms: Milliseconds = 1_000
+
+
+class LlmSettings(Section):
+    """A language model behind an OpenAI-compatible endpoint, which orders the best of an answer and says why
+    (`serving.llm`); off without `url`. Tokens are counted as one a byte, which no tokenizer exceeds."""
+
+    url: Annotated[str, AfterValidator(_endpoint)] | None = Field(default=None, repr=False)
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    api_key: Secret | None = None
+    api_key_file: Path | None = None
+    rerank: Literal["asked", "always"] = "asked"
+    top_n: Annotated[int, Field(ge=2, le=50)] = 12
+    wait_ms: Annotated[int, Field(ge=1, le=30_000)] = 800
+    deadline_ms: Milliseconds = 5_000
+    prompt_tokens: Annotated[int, Field(ge=2_000, le=1_000_000)] = 8_000
+    answer_tokens: Annotated[int, Field(ge=16, le=100_000)] = 1_000
+    answer_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    output: Literal["json_schema", "json_object"] = "json_schema"
+    concurrency: Annotated[int, Field(ge=1, le=1_000)] = 8
+    cache_answers: Count = 10_000
+    cache_ttl_ms: Annotated[int, Field(ge=1, le=86_400_000)] = 600_000
+    pause_after: Annotated[int, Field(ge=1, le=1_000)] = 5
+    pause_ms: Milliseconds = 10_000
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.url is not None and self.model is None:
+            raise ValueError("url needs model, the name by which the endpoint knows it")
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("give api_key or api_key_file, not both")
+        return self
 
 
 class ClockSettings(Section):
@@ -278,9 +340,12 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
     page: PageSettings = PageSettings()
+    api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     responder: ResponderSettings = ResponderSettings()
+    llm: LlmSettings = LlmSettings()
+    rules: RulesSettings = RulesSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()
     data_dir: Path = Path(".modiste")
@@ -323,7 +388,7 @@ def known_keys() -> tuple[str, ...]:
 
 def secret_keys() -> tuple[str, ...]:
     """The settings that hold a secret and nothing else, as dotted keys."""
-    return tuple(key for key in known_keys() if key.endswith(".password"))
+    return tuple(key for key in known_keys() if key.endswith((".password", ".api_key")))
 
 
 def env_name(key: str) -> str:
@@ -348,7 +413,13 @@ def load_settings(env: Mapping[str, str] | None = None, file: Path | None = None
     tree = _read_file(path) if path is not None else {}
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in given.items() if name.startswith(PREFIX) and value}
-    for key, value in source().items():
+    try:
+        from_env = source()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"{error}; lists and tables are JSON in a variable, as in {env_name('rules.pins')}='[\"0108775015\"]'"
+        ) from error
+    for key, value in from_env.items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
     try:
         return Settings(**tree)
@@ -416,7 +487,9 @@ def _problems(error: ValidationError, env: Mapping[str, str], path: Path | None)
         key = ".".join(str(part) for part in problem["loc"][:2])
         from_env = env.get(env_name(key))
         place = env_name(key) if from_env else f"{key} in {path}" if path else key
-        value = from_env or problem["input"]
+        inside = ".".join(str(part) for part in problem["loc"][2:])
+        place += f", {inside}" if inside else ""
+        value = problem["input"] if inside else from_env or problem["input"]
         telling = isinstance(value, str | int | float) and key not in secret_keys()
         shown = f" = {mask_secrets(repr(value))}" if telling else ""
         lines.append(f"{place}{shown}: {problem['msg'].removeprefix('Value error, ')}")

@@ -12,6 +12,8 @@ from offline.bench_content import content
 from offline.bench_memory_cli import memory
 from offline.bench_recommend_cli import recommend
 from offline.bench_replay_cli import replay
+from offline.bench_rerank import rerank
+from offline.bench_search_cli import search
 from offline.bench_stream_cli import events, freshness
 from offline.bench_swap_cli import swap
 from offline.bench_transfer_cli import transfer
@@ -30,6 +32,8 @@ bench.add_command(freshness)
 bench.add_command(memory)
 bench.add_command(recommend)
 bench.add_command(replay)
+bench.add_command(rerank)
+bench.add_command(search)
 bench.add_command(transfer)
 bench.add_command(swap)
 

@@ -37,7 +37,7 @@ def content(
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo("\n".join(_lines(found)))
+    click.echo("\n".join(lines(found)))
 
 
 def measure(
@@ -76,12 +76,12 @@ def measure(
     }
 
 
-def _lines(found: dict[str, Any], depth: int = 0) -> list[str]:
+def lines(found: dict[str, Any], depth: int = 0) -> list[str]:
     """Nested values, one a line, indented by their depth."""
-    lines = []
+    told = []
     for name, value in found.items():
         if isinstance(value, dict):
-            lines += [f"{'  ' * depth}{name}", *_lines(value, depth + 1)]
+            told += [f"{'  ' * depth}{name}", *lines(value, depth + 1)]
         else:
-            lines.append(f"{'  ' * depth}{name}: {value}")
-    return lines
+            told.append(f"{'  ' * depth}{name}: {value}")
+    return told

@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from infra.clock import ManualClock
-from serving.filters import allowed
+from serving.listing import Lister
 from serving.messages import STRATEGIES, RecommendationRequest, encode_recommendations
 from serving.pipeline import Pipeline
-from serving.reranking import order
+from serving.prepared import Prepared
 from serving.retrieval.candidates import Found, merge
+from serving.rules import NO_RULES
 from serving.runtime import Runtime
+from serving.shelf import Shelf
 from streams.events import to_micros
 from streams.histories import Histories
 from streams.state_format import decode_state, encode_state
@@ -79,7 +81,6 @@ def measure(runtime: Runtime, now: datetime, customers: Sequence[Stored], *, rou
         "batched": {"requests": batch, **_asked(pipeline, "full", together, rounds)},
         "strategies": {name: _asked(pipeline, name, single, rounds) for name in STRATEGIES if name != "full"},
         **stages.report(),
-        "customers": len(customers),
     }
 
 
@@ -100,10 +101,10 @@ def _asked(pipeline: Pipeline, strategy: str, lots: Sequence[Sequence[Stored]], 
 
     for lot in lots[: -(-WARM_UP // len(lots[0]))]:
         answer(lot)
-    return _quantiles([answer(lot) for _ in range(rounds) for lot in lots])
+    return quantiles([answer(lot) for _ in range(rounds) for lot in lots])
 
 
-def _quantiles(milliseconds: Sequence[float]) -> dict[str, float]:
+def quantiles(milliseconds: Sequence[float]) -> dict[str, float]:
     p50, p99 = np.percentile(milliseconds, [50, 99])
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
@@ -114,6 +115,7 @@ class Stages:
     def __init__(self, runtime: Runtime, now: datetime) -> None:
         self._runtime = runtime
         self._now = to_micros(now)
+        self._lister = Lister(runtime.catalog, Shelf.of(runtime.items), NO_RULES, self._now)
         self._spent: dict[str, list[float]] = {}
         self._candidates: list[int] = []
         self._events: list[int] = []
@@ -132,17 +134,17 @@ class Stages:
             found += timed(source.name, partial(source.retrieve, [query], depth))
         names = [source.name for source in catalog.sources]
         merged = timed("merge", lambda: merge(names, found))
-        keep = timed("filters", lambda: allowed(request, catalog.items, query.history, merged.item_idx))
-        candidates = merged.keep(keep)
+        asked = Prepared(request, query, None, state.as_of)
+        candidates = timed("rules", lambda: self._lister.allowed(asked, merged, []))
         features = timed("features", lambda: catalog.features.build(query, candidates))
         scores = timed("ranking", lambda: self._runtime.ranker.score(features)[:, 0])
-        timed("reranking", lambda: order(scores, candidates.item_idx, K))
+        timed("listing", lambda: self._lister.items(asked, candidates, scores, []))
         self._candidates.append(len(candidates))
         self._events.append(len(state))
 
     def report(self) -> dict[str, Any]:
         return {
-            "stages": {name: _quantiles(spent) for name, spent in self._spent.items()},
+            "stages": {name: quantiles(spent) for name, spent in self._spent.items()},
             "candidates": round(float(np.mean(self._candidates)), 1),
             "events": {"mean": round(float(np.mean(self._events)), 1), "most": max(self._events)},
         }

@@ -70,7 +70,7 @@ def bench_stack(
     shop = bench_shop(size, seed)
     registry_url = f"file://{directory.absolute()}/registry"
     registry = Registry(registry_url)
-    _vouch(write_bench_bundle(directory / "bundle", shop, size, seed), directory / "bundle")
+    vouch(write_bench_bundle(directory / "bundle", shop, size, seed), directory / "bundle")
     registry.activate("production", registry.publish(directory / "bundle"))
     broker = apache_kafka(directory / "kafka") if kafka == "apache" else tansu()
     redis = valkey(maxmemory=redis_memory)
@@ -87,7 +87,7 @@ def bench_stack(
         yield stack
 
 
-def _vouch(bundle: Bundle, directory: Path) -> None:
+def vouch(bundle: Bundle, directory: Path) -> None:
     """Give the bundle the golden case without which no responder takes it."""
     manifest = bundle.manifest
     golden = make_golden(load_runtime(bundle), [None], manifest.trained_through)

@@ -54,7 +54,11 @@ offline.add_command(counterfactual)
     help="Photos of the articles, a directory laid out as H&M's or a Parquet of article_id and jpeg: shown in the "
     "report, and looked at where --image-encoder says by what.",
 )
-@click.option("--image-encoder", help="What looks at the photos: clip:MODEL@TAG, or clip:MODEL@FILE.safetensors.")
+@click.option(
+    "--image-encoder",
+    help="What looks at the photos: efficientnet (a package, nothing to download), clip:MODEL@TAG, "
+    "clip:MODEL@FILE.safetensors or clip:DIRECTORY. The bundle carries it, and customers can search by a photo.",
+)
 @click.option("--activate-anyway", is_flag=True, help="Move the channel even where a gate says no.")
 @click.option("--every", help="Build again and again, such as 1h: counts and index each time; until stopped.")
 @click.option("--retrain-every", default="1d", show_default=True, help="With --every: train the networks this often.")
@@ -98,6 +102,8 @@ def run(
     limit_threads(2)
     read_log = partial(import_data, source, path, log_directory(settings.data_dir, source), base=base)
     config = PRESETS[preset] if seed is None else replace(PRESETS[preset], seed=seed)
+    if image_encoder and images is None:
+        raise ConfigurationError("--image-encoder looks at photos: say where they are with --images")
     if image_encoder:
         config = replace(config, content=replace(config.content, image=image_encoder))
     photos = open_images(images) if images else None

@@ -14,7 +14,8 @@ from infra.threads import answering
 from offline.progress import Step
 from offline.shared_catalog import SharedCatalog
 from serving.messages import STRATEGIES, RecommendationRequest
-from serving.pipeline import Pipeline, Trace, retrieval_order
+from serving.pipeline import Pipeline, retrieval_order
+from serving.prepared import Trace
 from serving.ranking import Ranker
 from serving.retrieval.candidates import CandidateSet, Floats
 from serving.retrieval.query import Query

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,9 +37,14 @@ def export_query_encoder(model: TwoTower, path: Path) -> float:
     return export_network(model.query_encoder.eval(), inputs, ("items", "gaps", "mask"), path)
 
 
-def _program(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: tuple[str, ...]
+def onnx_program(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    names: tuple[str, ...],
+    outputs: tuple[str, ...],
+    free: tuple[dict[int, Any], ...],
 ) -> torch.onnx.ONNXProgram | None:
+    """The graph of a network; `free` names, for each input, the axes of any length."""
     # The exporter warns about an absent torchvision and about axes of equal name; neither concerns these graphs.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -48,8 +54,8 @@ def _program(
             inputs,
             dynamo=True,
             input_names=list(names),
-            output_names=["scores"],
-            dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1, max=1_000_000)} for _ in names),
+            output_names=list(outputs),
+            dynamic_shapes=free,
             opset_version=OPSET,
             verbose=False,
         )
@@ -63,7 +69,8 @@ def export_network(
     Raises:
         GateError: it differs by more than TOLERANCE.
     """
-    program = _program(module, inputs, names)
+    free = tuple({0: torch.export.Dim("batch", min=1, max=1_000_000)} for _ in names)
+    program = onnx_program(module, inputs, names, ("scores",), free)
     if program is None:
         raise GateError(f"{path.name}: torch returned no ONNX program")
     onnx.save(program.model_proto, str(path))

@@ -119,6 +119,23 @@ def diversity(shown: Ints, groups: npt.NDArray[np.integer]) -> Floats:
     return 1 - _mean(same, size * (size - 1))
 
 
+def dissimilarity(shown: Ints, vectors: npt.NDArray[np.floating]) -> Floats:
+    """Mean of 1 - cosine over the pairs in each list (intra-list distance), float64[n]; nan for fewer than two.
+
+    Args:
+        vectors: float[n_items, d] unit rows.
+
+    >>> vectors = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    >>> dissimilarity(np.array([[0, 1], [0, 2], [1, -1]]), vectors).round(3).tolist()
+    [0.4, 1.0, nan]
+    """
+    there = shown >= 0
+    rows = np.where(there[..., None], vectors[shown], 0.0)
+    size = there.sum(axis=-1)
+    total = (rows.sum(axis=-2) ** 2).sum(axis=-1) - (rows**2).sum(axis=(-1, -2))
+    return 1 - _mean(total, size * (size - 1))
+
+
 def _mean(total: npt.NDArray[np.floating | np.integer], count: Ints) -> Floats:
     out = np.full(np.shape(count), np.nan)
     np.divide(total, count, out=out, where=count > 0)

@@ -24,6 +24,7 @@ from offline.window import parse_day
 from serving.golden import open_runtime
 from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
+from serving.rules import shop_rules
 from serving.runtime import Runtime
 from streams.events import to_micros
 from streams.redis_store import open_store
@@ -72,7 +73,7 @@ def recommend(
     strategy: str,
     as_json: bool,
 ) -> None:
-    """Recommend in process, by the bundle of the channel.
+    """Recommend in process, by the bundle of the channel and under the rules of the settings.
 
     Reads the live store if MODISTE_REDIS__URL names one and no --data is given; otherwise replays history.
     """
@@ -89,7 +90,7 @@ def recommend(
         customers = _from_store(settings, customer)
     else:
         customers = _from_history(settings, runtime, source or str(runtime.manifest.config["source"]), path, until)
-    pipeline = Pipeline(runtime, customers.clock)
+    pipeline = Pipeline(runtime, customers.clock, shop=shop_rules(settings.rules))
     if customer is not None:
         (answer,) = answers(pipeline, customers, [customer], k, strategy)
         _show(answer, runtime, as_json)

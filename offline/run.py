@@ -41,6 +41,7 @@ from offline.live_gate import compare_with_live, live_gate
 from offline.progress import step
 from offline.rankers import Rankers
 from offline.report import write_report
+from offline.search_files import write_search_files
 from offline.shop import Shop, load_shop
 from offline.stage import peer_path, stage
 from offline.train_ranking import RankingConfig
@@ -195,6 +196,7 @@ class OfflineRun:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         facts = stage(staged, self.directory, self.shop, learned)
+        facts["search"] = write_search_files(staged, self.shop, self.config.content, self.content_cache)
         config = bundle_config(self.config, self.log, self.window)
         return Draft(staged, self.shop, config, self.clock.now(), code_revision()), facts
 

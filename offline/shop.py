@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from offline.build_statistics import build_items, prices_at
 from offline.content.images import ImageStore
-from offline.content.vectors import ContentConfig, content_and_space
+from offline.content.vectors import Content, ContentConfig, content_of
 from offline.event_log import EventLog
 from offline.histories import load_histories
 from offline.window import Window
@@ -26,7 +26,8 @@ from streams.histories import Histories
 class Shop:
     """cut: microseconds · histories: events strictly before it · articles: what was known of them strictly before it,
     in the order of `items` · segments: customer_id -> age band, where known · content: float32[n, c] unit rows, zero
-    where unknown · space: how an article that comes later gets such a row."""
+    where unknown · space: how an article that comes later gets such a row · photos: float32[n, d] unit rows of what
+    looks at photos, zero for an article without one; None where nothing does."""
 
     cut: int
     histories: Histories
@@ -36,6 +37,7 @@ class Shop:
     segments: dict[str, str]
     content: npt.NDArray[np.float32]
     space: ContentSpace
+    photos: npt.NDArray[np.float32] | None = None
 
     def known_at(self, cut: int) -> npt.NDArray[np.int64]:
         """Rows of the articles known strictly before an earlier cut. Where the log alone tells of an article, one first
@@ -56,18 +58,16 @@ class Shop:
 def load_shop(log: EventLog, window: Window, content: ContentConfig, images: ImageStore | None, cache: Path) -> Shop:
     """Read what the log knows before the window's cut; `cache` is a directory for content vectors."""
     articles = log.articles(window.cut)
-    vectors, space = shop_content(articles, images, content, cache)
+    known = shop_content(articles, images, content, cache)
     histories = load_histories(log, window.cut)
-    return make_shop(to_micros(window.cut), histories, articles, customer_segments(log), vectors, space)
+    return make_shop(to_micros(window.cut), histories, articles, customer_segments(log), known)
 
 
-def shop_content(
-    articles: pa.Table, images: ImageStore | None, content: ContentConfig, cache: Path
-) -> tuple[npt.NDArray[np.float32], ContentSpace]:
-    """`Shop.content` and `Shop.space`, to the half precision in which the bundle keeps the vectors: towers and ranker
-    learn from the numbers that serve."""
-    vectors, space = content_and_space(articles, images, content, cache)
-    return vectors.astype(np.float16).astype(np.float32), space
+def shop_content(articles: pa.Table, images: ImageStore | None, content: ContentConfig, cache: Path) -> Content:
+    """`Shop.content` and what belongs to it, to the half precision in which the bundle keeps the vectors: towers and
+    ranker learn from the numbers that serve."""
+    known = content_of(articles, images, content, cache)
+    return replace(known, vectors=known.vectors.astype(np.float16).astype(np.float32))
 
 
 def customer_segments(log: EventLog) -> dict[str, str]:
@@ -82,9 +82,9 @@ def make_shop(
     histories: Histories,
     articles: pa.Table,
     segments: dict[str, str],
-    content: npt.NDArray[np.float32],
-    space: ContentSpace,
+    known: Content,
 ) -> Shop:
     """A shop of what was read; see Shop."""
     table = build_items(articles, histories, cut)
-    return Shop(cut, histories, articles, table, ItemTable.from_table(table), segments, content, space)
+    items = ItemTable.from_table(table)
+    return Shop(cut, histories, articles, table, items, segments, known.vectors, known.space, known.photos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import faust
 
@@ -11,10 +12,14 @@ from infra.errors import ModisteError
 from infra.kafka import Producer, ensure_topics
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter, histogram
+from serving.explanations import Explanations
 from serving.feed import Feed
 from serving.live import LiveRuntime
+from serving.llm import Reranker, open_reranker
+from serving.messages import Recommendations
+from serving.redis_explanations import open_explanations
 from serving.responder import Responder
-from streams.agents import build_batch_app
+from streams.agents import Later, build_batch_app
 from streams.processor import RawMessage
 from streams.redis_store import open_store
 from streams.store import StateStore
@@ -37,7 +42,9 @@ class RespondingProcess:
         self._producer = Producer(settings.kafka)
         self._store: StateStore | None = None
         self._responder: Responder | None = None
+        self._llm: Reranker | None = None
         self._feed: Feed | None = None
+        self._explanations: Explanations | None = None
 
     async def start(self) -> None:
         """Connect and load the channel's bundle; without one, requests are answered with error `not_ready`.
@@ -46,8 +53,10 @@ class RespondingProcess:
             ConfigurationError, BrokerUnavailable, StoreUnavailable: as the message says.
         """
         settings = self._settings
+        self._llm = open_reranker(settings.llm, self._clock)
         await ensure_topics(settings.kafka, topic_specs(settings.kafka))
         self._store = await open_store(settings.redis)
+        self._explanations = await open_explanations(settings)
         await self._producer.start()
         await self._holder.start()
         self._responder = Responder(
@@ -57,6 +66,7 @@ class RespondingProcess:
             self._clock,
             deadline_ms=settings.responder.deadline_ms,
             store_timeout_ms=settings.redis.timeout_ms,
+            llm=self._llm,
         )
         self._feed = Feed(settings, self._responder, Subscriptions(settings.kafka), self._clock)
         await self._feed.start()
@@ -64,23 +74,42 @@ class RespondingProcess:
     async def stop(self) -> None:
         if self._feed is not None:
             await self._feed.stop()
+        if self._llm is not None:
+            await self._llm.close()
         await self._holder.stop()
         try:
             await self._producer.stop()
         except ModisteError as error:
             logger.warning("stopped without the broker: %s", error)
+        if self._explanations is not None:
+            await self._explanations.close()
         if self._store is not None:
             await self._store.close()
 
-    async def __call__(self, messages: list[RawMessage]) -> None:
-        """Answer a batch; returns when the broker has every answer.
+    async def __call__(self, messages: list[RawMessage]) -> Later | None:
+        """Answer a batch; returns when the broker has every answer but those that wait for the language model.
 
         Raises:
             BrokerUnavailable: give the same batch again.
         """
         if self._responder is None:
             raise RuntimeError("the responder was given a batch before start()")
-        for answer in await self._responder.handle(messages):
+        published, waiting = await self._responder.begin(messages)
+        await self._told(published)
+        if waiting is None:
+            return None
+
+        async def later() -> None:
+            await self._told(await waiting())
+
+        return later
+
+    async def _told(self, answers: Sequence[Recommendations]) -> None:
+        """What is on the topic is counted, and can be explained from now on."""
+        if self._explanations is not None:
+            asked = [answer for answer in answers if answer.trace]
+            await self._explanations.share(asked, self._clock.now())
+        for answer in answers:
             ANSWERS.labels(answer.error.code if answer.error else "ok").inc()
             SECONDS.observe(answer.latency_ms / 1e3)
 

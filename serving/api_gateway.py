@@ -9,18 +9,23 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
+import numpy as np
 
 from infra.clock import Clock
 from infra.errors import BrokerUnavailable, BundleError, ModisteError, Unavailable
 from infra.follow import Refusal
 from serving.activity import ActivityRing
+from serving.explanations import Explanations
 from serving.messages import RecommendationRequest, Recommendations
+from serving.profile import profile_of
 from serving.reload import Loaded
 from serving.responder import Responder
-from streams.events import EVENT_TYPES, Event, encode_event, from_micros
+from streams.events import EVENT_TYPES, Event, encode_event, from_micros, to_micros
 from streams.store import StateStore, StoredCustomer
 from streams.topics import TRANSACTIONS
 from streams.totals import NO_TOTALS, Totals
@@ -114,6 +119,7 @@ class Gateway:
     responder: Responder
     activity: ActivityRing
     clock: Clock
+    explanations: Explanations = field(default_factory=Explanations)
 
     async def start(self) -> None:
         await self.holder.start()
@@ -124,6 +130,7 @@ class Gateway:
         await self.activity.stop()
         await self.link.stop()
         await self.holder.stop()
+        await self.explanations.close()
         await self.store.close()
 
     async def produce(self, events: Sequence[Event]) -> None:
@@ -135,15 +142,20 @@ class Gateway:
         await self.link.send_many([(TRANSACTIONS, e.customer_id.encode(), encode_event(e)) for e in events])
 
     async def recommend(self, request: RecommendationRequest) -> Recommendations:
-        """The responder's answer, in process. What is shown is told to the topic; a broker that is away
-        delays nothing.
+        """The responder's answer, in process, kept with its trace to be explained. What is shown is told to the topic;
+        a broker that is away delays nothing.
         """
-        (answer,) = await self.responder.answer([request])
+        traced = request.explain or self.explanations.max_bytes > 0
+        (answer,) = await self.responder.answer([msgspec.structs.replace(request, explain=traced)])
+        now = self.clock.now()
+        self.explanations.keep(answer, now)
+        if request.explain:
+            await self.explanations.share([answer], now)
         try:
             await self.responder.publish_impressions([answer])
         except Unavailable as error:
             log.warning("impression of %s not written: %s", answer.request_id, error)
-        return answer
+        return answer if request.explain else msgspec.structs.replace(answer, trace=[])
 
     @property
     def searches(self) -> frozenset[str]:
@@ -177,13 +189,47 @@ class Gateway:
             "as_of": _as_of(stored),
             "events": len(stored.state) if stored else 0,
             "totals": _totals(NO_TOTALS if stored is None else stored.state.totals),
-            "history": self._history(stored, limit) if stored else [],
+            "profile": self._profile(customer_id, stored),
+            "history": self._rows(stored, range(len(stored.state))[::-1][:limit]) if stored else [],
         }
 
-    def _history(self, stored: StoredCustomer, limit: int) -> list[dict[str, object]]:
+    async def history(
+        self, customer_id: str, limit: int, *, type: str | None = None, before: datetime | None = None
+    ) -> dict[str, object]:
+        """Events of a customer, newest first, of one type or all, strictly before a time or all that are remembered.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        (stored,) = await self.store.load([customer_id])
+        if stored is None:
+            return {"customer_id": customer_id, "known": False, "events": [], "more": False}
+        state = stored.state
+        fits = np.ones(len(state), np.bool_)
+        if type is not None:
+            fits &= state.types == EVENT_TYPES.index(type)
+        if before is not None:
+            fits &= state.occurred_at < to_micros(before)
+        found = np.flatnonzero(fits)[::-1].tolist()
+        return {
+            "customer_id": customer_id,
+            "known": len(state) > 0,
+            "events": self._rows(stored, found[:limit]),
+            "more": len(found) > limit,
+        }
+
+    def _profile(self, customer_id: str, stored: StoredCustomer | None) -> dict[str, object]:
+        try:
+            runtime = self.holder.current.runtime
+        except BundleError:
+            return {"segment": None, "favourites": {}, "usual_price": None}
+        state = None if stored is None else stored.state
+        return profile_of(state, runtime.items, runtime.catalog.segments.get(customer_id))
+
+    def _rows(self, stored: StoredCustomer, chosen: Sequence[int]) -> list[dict[str, object]]:
         state = stored.state
         rows: list[dict[str, object]] = []
-        for i in range(len(state) - 1, max(-1, len(state) - 1 - limit), -1):
+        for i in chosen:
             paid = float(state.prices[i])
             described = self.describe(state.article_ids[i])
             rows.append(

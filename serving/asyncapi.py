@@ -18,7 +18,7 @@ from infra.announce import Announcement
 from infra.kafka import TopicSpec
 from infra.settings import KafkaSettings, ResponderSettings, WorkerSettings
 from serving.impressions import Impression, ShownItem
-from serving.messages import Item, RecommendationRequest, Recommendations
+from serving.messages import Item, RecommendationRequest, Recommendations, Rules
 from streams.catalog import Article, ArticleVector
 from streams.dead_letters import DeadLetter
 from streams.events import EVENT_TYPES, SCHEMA_VERSION, Event
@@ -99,7 +99,17 @@ CHANNELS = (
         REQUESTS,
         "customer_id",
         "Ask for recommendations; each request is answered once on `recommendations`, or refused there.",
-        (RecommendationRequest(request_id="r-77", customer_id="anna", k=2, deadline_ms=500, requested_at=_NOON),),
+        (
+            RecommendationRequest(
+                request_id="r-77",
+                customer_id="anna",
+                k=2,
+                deadline_ms=500,
+                requested_at=_NOON,
+                rules=Rules(max_per_product=1, blocked={"brand": ["Acme"]}),
+                diversity=0.1,
+            ),
+        ),
     ),
     Channel(
         RECOMMENDATIONS,
@@ -111,8 +121,21 @@ CHANNELS = (
                 request_id="r-77",
                 customer_id="anna",
                 items=[
-                    Item(article_id="0108775015", rank=1, score=0.91, source="repurchase+popular", price=19.99),
-                    Item(article_id="0111565001", rank=2, score=0.42, source="covisitation"),
+                    Item(
+                        article_id="0108775015",
+                        rank=1,
+                        score=0.91,
+                        source="repurchase+popular",
+                        price=19.99,
+                        reason="You buy this about every 9 days",
+                    ),
+                    Item(
+                        article_id="0111565001",
+                        rank=2,
+                        score=0.42,
+                        source="covisitation",
+                        reason="Goes with Strap top, which you bought yesterday",
+                    ),
                 ],
                 bundle_id="20261105T031200Z-8f3c1a9",
                 as_of=_NOON,

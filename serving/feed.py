@@ -148,6 +148,7 @@ class Feed:
                 customer_id=update.customer_id,
                 k=subscription.k,
                 strategy=subscription.strategy if subscription.strategy in STRATEGIES else "full",
+                rerank="none",  # nobody waits for it, and every event of every subscriber would be a call
             )
             for update, subscription in wanted
             if subscription is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from streams.catalog import Article
 
 ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")
 COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
+FIELDS = (*ATTRIBUTES, "product_code", "article_id")  # by which a rule may name articles
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,22 @@ class ItemTable:
             np.concatenate([self.products, products.astype(np.int64)]),
             product_codes,
         )
+
+    def having(self, field: str, values: Collection[str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """bool[len(rows)]: True where an article's `field`, one of FIELDS, is one of `values`; never where it is
+        missing."""
+        if field == "article_id":
+            wanted = [self.index[value] for value in values if value in self.index]
+            return np.isin(rows, wanted)
+        if field == "product_code":
+            codes, known = self.products, self._product_index
+            return np.isin(codes[rows], [known[value] for value in values if value in known])
+        wanted = [code for code, label in enumerate(self.labels[field]) if label in values]
+        return np.isin(self.codes[field][rows], wanted)
+
+    @cached_property
+    def _product_index(self) -> dict[str, int]:
+        return {label: code for code, label in enumerate(self.product_codes)}
 
     def label(self, attribute: str, item_idx: int) -> str | None:
         code = int(self.codes[attribute][item_idx])

@@ -26,6 +26,7 @@ from serving.golden import open_runtime
 from serving.live_catalog import Changes, LiveCatalog
 from serving.pipeline import Pipeline
 from serving.reload import Loaded
+from serving.rules import ShopRules, shop_rules
 from serving.runtime import Runtime
 from streams.catalog import Article, parse_article_message, parse_article_vector, vector_key
 from streams.topics import ARTICLE_VECTORS, ARTICLES
@@ -35,30 +36,46 @@ logger = logging.getLogger(__name__)
 PAUSE_S = 0.25
 # Every change of a new article's text leaves a row behind; beyond so many the catalogue is made anew.
 MAX_OUTDATED = 10_000
+UNKNOWN_TOLD = 20  # names of rules that a warning lists
 
 
 class _Live:
     """A bundle with what is laid over it; `loaded` is what answers, swapped whole."""
 
-    def __init__(self, runtime: Runtime, catalog: LiveCatalog, clock: Clock, articles: Changes, version: int) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        catalog: LiveCatalog,
+        clock: Clock,
+        shop: ShopRules,
+        articles: Changes,
+        version: int,
+    ) -> None:
         self.runtime = runtime
         self.catalog = catalog
         self.version = version
         self._clock = clock
+        self._shop = shop
         self.loaded = self.apply(articles)
 
     def apply(self, changes: Changes) -> Loaded:
         runtime, shelf = self.catalog.apply(changes)
-        self.loaded = Loaded(runtime.bundle_id, runtime, Pipeline(runtime, self._clock, shelf=shelf), shelf)
+        pipeline = Pipeline(runtime, self._clock, shelf=shelf, shop=self._shop)
+        self.loaded = Loaded(runtime.bundle_id, runtime, pipeline, shelf)
         return self.loaded
 
 
 class LiveRuntime:
-    """Gives what answers (`current`), follows the channel and the topics between `start` and `stop`."""
+    """Gives what answers (`current`), follows the channel and the topics between `start` and `stop`.
+
+    Raises:
+        ConfigurationError: the rules of the settings name what articles do not have.
+    """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         registry = settings.registry
         self._clock = clock
+        self._shop = shop_rules(settings.rules)
         self._articles = CompactedTable(settings.kafka, ARTICLES, _is_article, self._changed)
         self._vectors = CompactedTable(settings.kafka, ARTICLE_VECTORS, _is_vector, self._encoded)
         self._follower = BundleFollower(Registry(registry.url), registry.channel, self._open, taken=self._taken)
@@ -103,12 +120,19 @@ class LiveRuntime:
 
     def _open(self, bundle: Bundle) -> _Live:
         """In a thread: the bundle, after its golden cases, with all that the topic says of articles."""
-        return self._laid_over(open_runtime(bundle))
+        runtime = open_runtime(bundle)
+        if unknown := self._shop.unknown(runtime.items):
+            logger.warning(
+                "rules name what no article of bundle %s has, so they do nothing there: %s; is it misspelt?",
+                runtime.bundle_id,
+                ", ".join(unknown[:UNKNOWN_TOLD]),
+            )
+        return self._laid_over(runtime)
 
     def _laid_over(self, runtime: Runtime) -> _Live:
         version = self._version
         articles = _parsed(list(self._articles.table.items()))
-        return _Live(runtime, LiveCatalog(runtime, self._published), self._clock, articles, version)
+        return _Live(runtime, LiveCatalog(runtime, self._published), self._clock, self._shop, articles, version)
 
     def _taken(self, live: _Live) -> None:
         if live.version != self._version:  # something came while it was made ready

@@ -6,7 +6,7 @@ Both carry `schema_version`, the major of their form (`streams.versions`); it co
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from streams.versions import check_version, first_major, not_a
 SCHEMA_VERSION = 1
 MAX_K = 200
 MAX_REQUEST_BYTES = 262_144
+MAX_NAMED = 1_000  # values of a field that a request blocks or boosts
+MAX_BOOSTS = 32
 STRATEGIES = (
     "full",
     "hybrid",
@@ -39,13 +41,48 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_price: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
+# By an article's attributes (serving/items.py), or `article_id` or `product_code`: values of each.
+Named = dict[str, Annotated[list[str], msgspec.Meta(max_length=MAX_NAMED)]]
+
+
+class Boost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Articles of which `field` is one of `values` are placed as if their score were `factor` times what it is."""
+
+    field: str
+    values: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_NAMED)]
+    factor: Annotated[float, msgspec.Meta(gt=0, le=100)]
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for the list as a whole, on top of the shop's own rules (settings, section `rules`): of two caps the
+    smaller counts, blocked is what either blocks, and a pin or a boost shows nothing that another rule forbids.
+
+    max_per_brand, max_per_product: articles of one brand, of one product_code · blocked: never shown, by field ·
+    boosts: multiply where several fit · pins: article_ids that stand first, in this order; those that cannot be had or
+    that a rule forbids are left out.
+    """
+
+    max_per_brand: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_per_product: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    blocked: Named = {}
+    boosts: Annotated[list[Boost], msgspec.Meta(max_length=MAX_BOOSTS)] = []
+    pins: Annotated[list[str], msgspec.Meta(max_length=MAX_K)] = []
+
+
 class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Ask for `k` articles for a customer."""
+    """Ask for `k` articles for a customer.
+
+    rerank: `llm` lets a language model order the best of them, `none` does not; None: as the settings say.
+    context: what the caller knows of the moment: `segment` of a customer whom the bundle does not know, `age` in years,
+        without which nothing is shown that the shop restricts by age.
+    diversity: 0 places by score alone, 1 by difference from what stands above alone (serving/diversity.py).
+    """
 
     request_id: Id
     customer_id: Id
     k: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] = 12
     strategy: str = "full"
+    rerank: Literal["llm", "none"] | None = None
     context: dict[str, str] = {}
     filters: Filters = Filters()
     exclude: Annotated[list[str], msgspec.Meta(max_length=1_000)] = []
@@ -53,11 +90,17 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defa
     explain: bool = False
     requested_at: AwareTime | None = None
     schema_version: int = msgspec.field(default_factory=first_major)
+    rules: Rules = Rules()
+    diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+'.
+    """One recommended article; `source` names the retrieval sources that found it, best rank first, joined by '+';
+    `pin` before them where a rule put it there.
+
+    score: before boosts, pins and diversity, which move places alone.
     price: at the moment of the answer; None where it is unknown.
+    reason: why it is shown, in a sentence for the customer; None where nothing true can be said.
     """
 
     article_id: str
@@ -65,6 +108,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float
     source: str
     price: float | None = None
+    reason: str | None = None
 
 
 class RequestError(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +121,7 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The answer, or why there is none (`error`).
 
     as_of: time of the customer's newest event that the answer knows; None for an unknown customer.
+    variant: `llm` where a language model gave the order, which then is not that of the scores.
     latency_ms: from the request's arrival at the responder to the answer.
     degraded: why the answer is less than it should be; empty when all stages ran.
     trace: one entry a stage when `explain` was asked for.

@@ -35,6 +35,10 @@ class ExtendedCatalog(Catalog):
 
     bundled: Catalog = field(kw_only=True)
 
+    @property
+    def bundled_items(self) -> int:
+        return len(self.bundled.items)
+
     @cached_property
     def later(self) -> Ints:
         """Rows beyond the bundle's that stand for an article now; the others stood for one before it changed."""

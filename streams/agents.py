@@ -6,7 +6,8 @@ durable.
 Faust's own per-message path would cost five times as much and would mark a failed message as done. Here a
 batch is done only when the handler has returned; a handler that reports Unavailable is asked again for as
 long as it takes, and the full channel stops the reading meanwhile; any other error ends the process without a
-commit, so nothing is lost.
+commit, so nothing is lost. A handler may put a part of a batch off (`Later`): the next batch is handled meanwhile, and
+no offset from this one on is committed before that part is done.
 """
 
 from __future__ import annotations
@@ -51,16 +52,19 @@ HANDLER_LIMIT_S = 300.0
 
 Hook = Callable[[], Awaitable[None]]
 BundleHook = Callable[[bytes], Awaitable[None]]
+Later = Callable[[], Awaitable[None]]
+"""The rest of a batch: returns when its effects are durable; raises Unavailable to be called again."""
 
 
 class Handler(Protocol):
-    """Takes a batch, in order within each partition, and returns when its effects are durable.
+    """Takes a batch, in order within each partition, and returns when its effects are durable; or, with the rest of
+    them to do, when those of all else are.
 
     Raises Unavailable to be given the same batch again (it must stand that); any other error ends the
     process.
     """
 
-    async def __call__(self, messages: list[RawMessage]) -> None: ...
+    async def __call__(self, messages: list[RawMessage]) -> Later | None: ...
 
 
 class BatchChannel(Channel[Any]):
@@ -177,6 +181,7 @@ def build_batch_app(
     )
     app.kafka = kafka
     channel = BatchChannel(app, maxsize=queue_batches)
+    resting: set[asyncio.Task[Later | None]] = set()
 
     async def hand_over(batch: Batch) -> None:
         await channel.put(cast(Any, batch))
@@ -200,18 +205,29 @@ def build_batch_app(
 
     app.boot_strategy = Boot(app)
 
+    async def finish(batch: Batch, work: Callable[[], Awaitable[Later | None]]) -> Later | None:
+        """Do the work for the batch, and say so unless there is more of it."""
+        later: Later | None = None
+        ok = False
+        try:
+            later = await _until_taken(work)
+            ok = True
+        except Exception as error:
+            logger.exception("%s: a batch of %d messages failed", name, len(batch.messages))
+            await app.crash(error)
+        finally:
+            if later is None:
+                intake.finished(batch, ok=ok)
+        return later
+
     @app.agent(channel, name=f"{name}.batches", concurrency=1)
     async def batches(stream: Any) -> None:
         async for batch in stream:
-            ok = False
-            try:
-                await _until_taken(handler, batch.messages)
-                ok = True
-            except Exception as error:
-                logger.exception("%s: a batch of %d messages failed", name, len(batch.messages))
-                await app.crash(error)
-            finally:
-                intake.finished(batch, ok=ok)
+            later = await finish(batch, partial(handler, batch.messages))
+            if later is not None:
+                rest = asyncio.create_task(finish(batch, later), name=f"{name}.rest")
+                resting.add(rest)
+                rest.add_done_callback(resting.discard)
 
     @app.agent(app.topic(BUNDLES, value_serializer="raw"), name=f"{name}.bundles")
     async def bundles(stream: Any) -> None:
@@ -239,15 +255,15 @@ def _credentials(kafka: KafkaSettings) -> Any:
     return None if context is None else faust.SSLCredentials(context)
 
 
-async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
-    """Give the batch to the handler again and again while a server is away."""
+async def _until_taken(work: Callable[[], Awaitable[Later | None]]) -> Later | None:
+    """Do the work again and again while a server is away."""
     attempt = 0
     while True:
         try:
-            await _in_time(handler, messages)
+            later = await _in_time(work)
             if attempt:
                 logger.info("going on after %d tries", attempt + 1)
-            return
+            return later
         except Unavailable as error:
             pause = backoff_s(attempt, base_s=0.2)
             attempt += 1
@@ -255,12 +271,12 @@ async def _until_taken(handler: Handler, messages: list[RawMessage]) -> None:
             await asyncio.sleep(pause)
 
 
-async def _in_time(handler: Handler, messages: list[RawMessage]) -> None:
+async def _in_time(work: Callable[[], Awaitable[Later | None]]) -> Later | None:
     """A handler that never returns would stop the worker without a word; this one ends the process with one."""
     working = asyncio.timeout(HANDLER_LIMIT_S)
     try:
         async with working:
-            await handler(messages)
+            return await work()
     except TimeoutError as error:
         if working.expired():
             raise RuntimeError(f"the handler did not return within {HANDLER_LIMIT_S:.0f} s") from error

@@ -18,6 +18,7 @@ from infra.clock import ManualClock
 from infra.errors import BundleError, ConfigurationError
 from offline.backtest.plan import BacktestPlan, Step
 from offline.content.images import ImageStore
+from offline.content.vectors import Content
 from offline.draft import Draft
 from offline.evaluate import DAY
 from offline.event_log import EventLog
@@ -103,12 +104,12 @@ class BundleBuilder:
         articles = self._log.articles(cut)
         before = self._made
         if before is not None and articles.drop_columns("price").equals(before.articles.drop_columns("price")):
-            content, space = before.content, before.space
+            known = Content(before.content, before.space, before.photos)
         else:
             config, cache = self._plan.config.content, self._data_dir / "content-cache"
-            content, space = shop_content(articles, self._images, config, cache)
+            known = shop_content(articles, self._images, config, cache)
         segments = before.segments if before is not None else customer_segments(self._log)
-        self._made = make_shop(to_micros(cut), self._histories, articles, segments, content, space)
+        self._made = make_shop(to_micros(cut), self._histories, articles, segments, known)
         return self._made
 
     def _networks(self, learned: int) -> tuple[Window, Networks]:

@@ -22,6 +22,7 @@ from infra.errors import ConfigurationError
 from offline.content.encoders import file_revision, missing_package
 from offline.content.images import decode_image
 from serving.content_space import unit_rows
+from serving.image_encoder import Preparation
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -39,6 +40,23 @@ class ClipEncoder:
         self.dim = int(model.text_projection.shape[1] if hasattr(model, "text_projection") else _width(model, tokenize))
         size = model.visual.image_size
         self._side = max(size) if isinstance(size, (tuple, list)) else int(size)
+
+    @property
+    def visual(self) -> Any:
+        """The half that looks at pictures."""
+        return self._model.visual
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures become its input, in the words of serving.
+
+        Raises:
+            BundleError: in a way that serving does not know.
+        """
+        told = self._model.visual.preprocess_cfg
+        return Preparation(
+            self._side, told["resize_mode"], told["interpolation"], tuple(told["mean"]), tuple(told["std"])
+        )
 
     def encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         import torch

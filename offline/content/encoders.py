@@ -14,6 +14,7 @@ import numpy.typing as npt
 from infra.errors import ConfigurationError
 
 ALLOWED = "auto, minilm, words, sentences:DIRECTORY, clip:MODEL@TAG, clip:MODEL@FILE.safetensors, clip:DIRECTORY"
+ALLOWED_IMAGES = "efficientnet, clip:MODEL@TAG, clip:MODEL@FILE.safetensors, clip:DIRECTORY"
 
 
 class Encoder(Protocol):
@@ -35,7 +36,11 @@ class Encoder(Protocol):
     def sees_images(self) -> bool: ...
 
     def encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32[n, dim] unit rows."""
+        """float32[n, dim] unit rows.
+
+        Raises:
+            ConfigurationError: this encoder reads photos only.
+        """
 
     def encode_image(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """float32[n, dim] unit rows of image files; zero rows where a file is no picture or a hostile one.
@@ -68,15 +73,19 @@ def open_encoder(spec: str, max_tokens: int) -> Encoder:
         from offline.content.sentences import SentenceEncoder
 
         return SentenceEncoder(Path(where), max_tokens)
+    if kind == "efficientnet" and not where:
+        from offline.content.efficientnet import open_efficientnet
+
+        return open_efficientnet()
     if kind == "clip" and where:
         from offline.content.clip import open_clip_encoder
 
         return open_clip_encoder(where)
-    raise ConfigurationError(f"no content encoder {spec!r}; allowed are {ALLOWED}")
+    raise ConfigurationError(f"no content encoder {spec!r}; allowed are {ALLOWED}, and for photos {ALLOWED_IMAGES}")
 
 
 def text_only(name: str) -> ConfigurationError:
-    return ConfigurationError(f"the encoder {name} reads no images; name a clip:... encoder for them")
+    return ConfigurationError(f"the encoder {name} reads no images; for them there are {ALLOWED_IMAGES}")
 
 
 def missing_package(package: str) -> ConfigurationError:

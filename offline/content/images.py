@@ -1,25 +1,16 @@
-"""Photos of articles: where they lie, and how a file that anybody may have made is read."""
+"""Photos of articles: where they lie."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL.Image import Image
 
 from infra.errors import DataError
-from offline.content.encoders import missing_package
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-# A photo from a phone has 12 to 50 million pixels. A file of a few kilobytes can claim billions and fill the memory.
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 32 * 2**20
-FORMATS = ("JPEG", "PNG", "WEBP")
+from serving.image_decode import MAX_BYTES, ImageRefused, decode_picture
 
 
 class ImageStore(Protocol):
@@ -82,26 +73,8 @@ def open_images(path: Path) -> ImageStore:
 
 
 def decode_image(content: bytes, at_least: int | None = None) -> Image | None:
-    """The picture in RGB; None where the bytes are no whole JPEG, PNG or WebP, or a picture too large to be honest.
-
-    `at_least`: shorter side that is needed; a JPEG is then unpacked at the smallest eighth that still has it.
-    """
+    """The picture in RGB as serving would read it (serving/image_decode.py); None where it would refuse it."""
     try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise missing_package("pillow") from error
-    if len(content) > MAX_BYTES:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return None
-                if at_least is not None:
-                    image.draft("RGB", (at_least, at_least))
-                return image.convert("RGB")
-    except Exception:
-        # Pillow's decoders raise nearly anything on bytes made to break them: OSError, SyntaxError, struct.error,
-        # DecompressionBombError, MemoryError. Whatever it is, there is no picture here.
+        return decode_picture(content, at_least)
+    except ImageRefused:
         return None

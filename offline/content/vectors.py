@@ -54,30 +54,40 @@ def content_vectors(
     Raises:
         ConfigurationError: an encoder is unknown, not installed or not to be had.
     """
-    return content_and_space(articles, images, config, cache)[0]
+    return content_of(articles, images, config, cache).vectors
 
 
-def content_and_space(
-    articles: pa.Table, images: ImageStore | None, config: ContentConfig, cache: Path
-) -> tuple[npt.NDArray[np.float32], ContentSpace]:
-    """The same, with the map by which an article that comes later gets its vector from its text."""
+@dataclass(frozen=True, eq=False)
+class Content:
+    """vectors: float32[n, c] unit rows, zero where nothing is known · space: the map by which an article that comes
+    later gets such a row from its text · photos: float32[n, d] unit rows of the image encoder, zero for an article
+    without a photo; None where nothing looked at photos.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    space: ContentSpace
+    photos: npt.NDArray[np.float32] | None = None
+
+
+def content_of(articles: pa.Table, images: ImageStore | None, config: ContentConfig, cache: Path) -> Content:
+    """The same, with what serving needs to find and to be asked for more."""
     text_encoder = open_encoder(config.text, config.max_tokens)
     text = encode_articles(articles, text_encoder, cache)
     name = space_name(text_encoder.name, text_encoder.revision)
     alone = np.empty(0, np.float32)
     if images is None or config.image is None:
         projection = fit_projection(text, config.dim)
-        return projection(text), ContentSpace(name, 1.0, alone, projection)
+        return Content(projection(text), ContentSpace(name, 1.0, alone, projection))
     one_space = config.image == config.text
     image_encoder = text_encoder if one_space else open_encoder(config.image, config.max_tokens)
     photo = encode_photos(articles["article_id"].to_pylist(), images, image_encoder, cache)
     fused = fuse(text, photo, config.image_weight, one_space=one_space)
     projection = fit_projection(fused, config.dim)
     if one_space:
-        return projection(fused), ContentSpace(name, 1.0, alone, projection)
+        return Content(projection(fused), ContentSpace(name, 1.0, alone, projection), photo)
     beside = np.sqrt(config.image_weight) * _mean(photo, _known(photo))
     space = ContentSpace(name, float(np.sqrt(1 - config.image_weight)), beside.astype(np.float32), projection)
-    return projection(fused), space
+    return Content(projection(fused), space, photo)
 
 
 def encode_articles(articles: pa.Table, encoder: Encoder, cache: Path) -> npt.NDArray[np.float32]:

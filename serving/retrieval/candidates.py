@@ -30,6 +30,13 @@ class CandidateSet:
     def keep(self, mask: npt.NDArray[np.bool_]) -> CandidateSet:
         return self if mask.all() else CandidateSet(self.sources, self.item_idx[mask], self.ranks[mask])
 
+    def with_rows(self, rows: Ints) -> CandidateSet:
+        """With `rows`, which are not among them, at their end: found by no source."""
+        if not len(rows):
+            return self
+        nowhere = np.full((len(rows), len(self.sources)), UNRANKED, np.float32)
+        return CandidateSet(self.sources, np.concatenate([self.item_idx, rows]), np.concatenate([self.ranks, nowhere]))
+
     def found_by(self, row: int) -> str:
         """Names of the sources that found a candidate, best rank first, joined by '+'."""
         found = sorted((rank, s) for s, rank in enumerate(self.ranks[row].tolist()) if rank < UNRANKED)

@@ -42,9 +42,24 @@ class Factors:
         confidence = (self.confidence * interest).astype(np.float32)
         if not rows.any():
             return np.zeros(self.items.shape[1], np.float32)
+        return np.linalg.solve(self._system(rows, confidence), rows.T @ confidence).astype(np.float32)
+
+    def credit(self, history: History, wanted: Ints) -> Ints:
+        """For each of the articles `wanted`, int64[R], the one acted on that adds most to its score; -1 where none adds
+        to it. The score y'x is a sum over the acts, of y'(..)^-1 y_j c_j each (the same paper, section 5)."""
+        acted, interest = history.interest(self.interest_days)
+        rows = self.items[acted]
+        if not rows.any():
+            return np.full(len(wanted), -1, np.int64)
+        confidence = (self.confidence * interest).astype(np.float32)
+        shares = rows @ np.linalg.solve(self._system(rows, confidence), self.items[wanted].T) * confidence[:, None]
+        best = np.argmax(shares, axis=0)
+        return np.asarray(np.where(shares[best, np.arange(len(wanted))] > 0, acted[best], -1), np.int64)
+
+    def _system(self, rows: Floats, confidence: Floats) -> Floats:
         system = self._gram + (rows.T * (confidence - 1.0)) @ rows
         system[np.diag_indices_from(system)] += self.regularization
-        return np.linalg.solve(system, rows.T @ confidence).astype(np.float32)
+        return np.asarray(system, np.float32)
 
     def extended(self, items: Floats) -> Factors:
         """The same with rows of zeros at the end, which change no sum."""

@@ -57,6 +57,22 @@ class Neighbours:
         some = summed != 0
         return related[some], summed[some].astype(np.float32), largest[some]
 
+    def strongest(self, history: History, rows: Ints) -> Ints:
+        """For each of `rows`, int64[R], the article acted on whose interest x weight it has most of; -1 where it goes
+        with none."""
+        acted, interest = history.interest(INTEREST_DAYS)
+        starts, sizes = self.start[acted], self.start[acted + 1] - self.start[acted]
+        of = np.repeat(np.arange(len(acted)), sizes)
+        places = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(starts, sizes)
+        items = self.items[places]
+        found = np.full(len(rows), -1, np.int64)
+        for n, row in enumerate(rows.tolist()):
+            mine = np.flatnonzero(items == row)
+            if len(mine):
+                weights = self.weights[places[mine]] * np.minimum(interest[of[mine]], 1.0)
+                found[n] = acted[of[mine[np.argmax(weights)]]]
+        return found
+
     def save(self, path: Path) -> None:
         np.savez(path, start=self.start, items=self.items, weights=self.weights)
 

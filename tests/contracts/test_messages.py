@@ -21,11 +21,13 @@ from infra.registry import ChannelPointer
 from infra.settings import RedisSettings, RegistrySettings, Settings
 from serving.impressions import Impression, ShownItem, encode_impression
 from serving.messages import (
+    Boost,
     Filters,
     Item,
     RecommendationRequest,
     Recommendations,
     RequestError,
+    Rules,
     encode_recommendations,
     parse_recommendations,
     parse_request,
@@ -132,6 +134,20 @@ MEANT: dict[str, list[Any]] = {
             schema_version=1,
         ),
         RecommendationRequest(request_id="r-3", customer_id="carl", filters=Filters(min_price=1)),
+        RecommendationRequest(
+            request_id="r-4",
+            customer_id="anna",
+            context={"age": "34"},
+            rules=Rules(
+                max_per_brand=3,
+                max_per_product=1,
+                blocked={"brand": ["Acme"], "article_id": ["hat"]},
+                boosts=[Boost(field="colour", values=["red"], factor=1.5)],
+                pins=["scarf"],
+            ),
+            diversity=0.25,
+        ),
+        RecommendationRequest(request_id="r-5", customer_id="anna", rerank="llm"),
     ],
     "Recommendations": [
         Recommendations(
@@ -163,6 +179,30 @@ MEANT: dict[str, list[Any]] = {
             error=RequestError(code="not_ready", message="no bundle", retryable=True),
             trace=[],
             schema_version=1,
+        ),
+        Recommendations(
+            request_id="r-3",
+            customer_id="anna",
+            items=[
+                Item(
+                    article_id="hat",
+                    rank=1,
+                    score=0.5,
+                    source="pin+popular",
+                    price=15.0,
+                    reason="You bought this yesterday",
+                )
+            ],
+            bundle_id=BUNDLE,
+        ),
+        Recommendations(
+            request_id="r-5",
+            customer_id="anna",
+            items=[
+                Item(article_id="hat", rank=1, score=0.1, source="popular", reason="It goes with your scarf"),
+                Item(article_id="scarf", rank=2, score=0.2, source="popular"),
+            ],
+            variant="llm",
         ),
     ],
     "Impression": [

@@ -8,12 +8,14 @@ import traceback
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from infra.cli import cli
 from infra.credentials import password_of, tls_context
 from infra.errors import ConfigurationError
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings, RedisSettings, load_settings, secret_keys
-from serving.up import settings_env
+from serving.up import NEEDLESS, settings_env
 from tests.support.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +77,37 @@ def test_a_secret_reaches_a_child_and_shows_nowhere_else() -> None:
 
 
 def test_the_secret_settings_are_known() -> None:
-    assert secret_keys() == ("kafka.password", "redis.password")
+    assert secret_keys() == ("kafka.password", "redis.password", "llm.api_key")
+
+
+LLM = {"MODISTE_LLM__URL": "https://h/v1", "MODISTE_LLM__MODEL": "m", "MODISTE_LLM__API_KEY": "sk-s3cret"}
+
+
+def test_the_key_of_the_language_model_reaches_who_calls_it_and_shows_nowhere() -> None:
+    settings = load_settings(LLM)
+    assert "s3cret" not in repr(settings) + str(settings) + json.dumps(settings.shown()) + settings.model_dump_json()
+    for asked in (["config", "show"], ["config", "show", "--json"]):
+        printed = CliRunner(env=LLM).invoke(cli, asked, catch_exceptions=False).output
+        assert "llm" in printed and "api_key" in printed and "s3cret" not in printed
+    assert settings_env(settings)["MODISTE_LLM__API_KEY"] == "sk-s3cret"
+    for name in ("worker", "archiver", "encoder"):
+        assert "s3cret" not in str(settings_env(settings, without=NEEDLESS[name]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"MODISTE_LLM__URL": "https://h/v1"}, "url needs model"),
+        ({**LLM, "MODISTE_LLM__API_KEY_FILE": "k"}, "give api_key or api_key_file, not both"),
+        ({**LLM, "MODISTE_LLM__URL": "https://anna:s3cret@h/v1"}, "set llm.api_key or llm.api_key_file"),
+        ({**LLM, "MODISTE_LLM__TOP_N": "x"}, "MODISTE_LLM__TOP_N = 'x'"),
+    ],
+)
+def test_a_wrong_setting_of_the_language_model_says_no_secret(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(given)
+    assert said in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_password_may_stand_in_a_file(tmp_path: Path) -> None:

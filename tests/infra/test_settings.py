@@ -87,6 +87,18 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "clock.speed": "2",
         "log.level": "debug",
         "page.enabled": "false",
+        "llm.url": "http://h:1/v1",
+        "llm.rerank": "always",
+        "llm.answer_tokens_as": "max_completion_tokens",
+        "llm.output": "json_object",
+        "llm.prompt_tokens": "3000",
+        "llm.answer_tokens": "70",
+        "rules.exclude_bought": "true",
+        "rules.only": '{"brand": ["Own"]}',
+        "rules.blocked": '{"article_id": ["0108775015"]}',
+        "rules.minimum_age": '[{"field": "category", "values": ["BEER"], "years": 21}]',
+        "rules.boosts": '[{"field": "brand", "values": ["Own"], "factor": 1.5}]',
+        "rules.pins": '["0108775015"]',
     }
     samples = {
         "url": "redis://h:1",
@@ -100,6 +112,8 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
     env = {env_name(key): "kafka://h:1" if key == "kafka.url" else value}
     if key.startswith("clock.") and key != "clock.file":
         env |= {env_name(name): given[name] for name in ("clock.origin", "clock.started_at")}
+    if key == "llm.url":
+        env[env_name("llm.model")] = "m"
     section, _, leaf = key.partition(".")
     if section == "kafka" and leaf in NEEDS:
         env = {env_name(f"kafka.{name}"): text for name, text in {**SECURED, leaf: NEEDS[leaf]}.items()}
@@ -177,6 +191,10 @@ def test_a_named_file_must_exist() -> None:
         ("MODISTE_REDIS__URL", "redis://h:port/0", "port 1 to 65535"),
         ("MODISTE_REDIS__URL", "redis://:1", "write redis://"),
         ("MODISTE_REDIS__TIMEOUT_MS", "-1", "greater than or equal to 1"),
+        ("MODISTE_LLM__URL", "api.example.com/v1", "must begin with one of http://, https://"),
+        ("MODISTE_LLM__URL", "https:///v1", "write https://host[:port][/path]"),
+        ("MODISTE_LLM__URL", "https://h/v1?key=1", "write https://host[:port][/path]"),
+        ("MODISTE_LLM__TOP_N", "1", "greater than or equal to 2"),
         ("MODISTE_HTTP__PORT", "70000", "less than or equal to 65535"),
         ("MODISTE_KAFKA__PARTITIONS", "four", "valid integer"),
         ("MODISTE_LOG__LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -226,6 +244,36 @@ def test_a_secret_shows_neither_in_the_tree_nor_in_an_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings({"MODISTE_REDIS__URL": "reddis://u:s3cret@h:1"})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("max_per_brand = 0", "rules.max_per_brand in {file} = 0: Input should be greater than or equal to 1"),
+        ("min_price = 9.0\nmax_price = 2.0", "min_price 9 is above max_price 2; nothing could be shown"),
+        ("only = { brand = [] }", "rules.only in {file}, brand: List should have at least 1 item"),
+        (
+            'boosts = [{ field = "brand", values = ["Own"], factor = -1.0 }]',
+            "rules.boosts in {file}, 0.factor = -1.0: Input should be greater than 0",
+        ),
+        (
+            'minimum_age = [{ field = "category", values = ["BEER"] }]',
+            "rules.minimum_age in {file}, 0.years: Field required",
+        ),
+        ("max_per_barnd = 1", "unknown key rules.max_per_barnd; did you mean rules.max_per_brand?"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_where_it_stands(rules: str, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(f"[rules]\n{rules}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({}, file)
+    assert problem.format(file=file) in str(caught.value)
+
+
+def test_a_variable_that_should_be_json_says_so() -> None:
+    with pytest.raises(ConfigurationError, match=r"rules.*lists and tables are JSON in a variable"):
+        load_settings({"MODISTE_RULES__PINS": '["0108775015"'})
 
 
 def test_the_example_file_holds_every_key_with_its_default_and_a_comment() -> None:

@@ -41,13 +41,14 @@ def test_the_same_seed_gives_the_same_shop() -> None:
 
 def test_every_strategy_and_stage_is_timed(bundle: Bundle) -> None:
     given = ["recommend", "--bundle", str(bundle.path), "--customers", "30", "--rounds", "1", "--batch", "8"]
+    given += ["--through", "in_process"]
     found = CliRunner().invoke(bench, [*given, "--json"], catch_exceptions=False)
     report = json.loads(found.stdout)
     assert (report["articles"], report["random"], report["customers"]) == (300, True, 30)
     assert report["bundle_id"] == bundle.bundle_id
     assert set(report["strategies"]) == set(STRATEGIES) - {"full"}
     assert list(report["stages"]) == [
-        *("state", "query", *SOURCES, "merge", "filters", "features", "ranking", "reranking"),
+        *("state", "query", *SOURCES, "merge", "rules", "features", "ranking", "listing"),
     ]
     rows = [report["in_process"], report["batched"], *report["strategies"].values(), *report["stages"].values()]
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import httpx
 import pytest
 
 from infra.clock import ManualClock
-from infra.settings import KafkaSettings, PageSettings, Settings
+from infra.settings import ApiSettings, KafkaSettings, PageSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
+from serving.cli import listen
 from serving.responder import Responder
 from streams.events import parse_event
 from tests.serving.toy_shop import NOON, CountingStore, ToyLink, ToySource, buy
@@ -49,13 +53,14 @@ def shop() -> Shop:
 class Client:
     """Calls the application in this process, on a loop of its own, with its lifespan held open."""
 
-    def __init__(self, shop: Shop, settings: Settings | None = None) -> None:
+    def __init__(self, shop: Shop, api: ApiSettings | None = None, page: PageSettings | None = None) -> None:
+        self._settings = Settings(api=api or ApiSettings(), page=page or PageSettings())
         self._runner = asyncio.Runner()
         self._held = AsyncExitStack()
-        self._client = self._runner.run(self._open(shop, settings or Settings()))
+        self._client = self._runner.run(self._open(shop))
 
-    async def _open(self, shop: Shop, settings: Settings) -> httpx.AsyncClient:
-        app = build_api(settings, shop.opened)
+    async def _open(self, shop: Shop) -> httpx.AsyncClient:
+        app = build_api(self._settings, shop.opened)
         state = await self._held.enter_async_context(app.router.lifespan_context(app))
 
         async def with_state(scope: Any, receive: Any, send: Any) -> None:
@@ -66,6 +71,9 @@ class Client:
 
     def get(self, path: str, **given: Any) -> httpx.Response:
         return self._runner.run(self._client.get(path, **given))
+
+    def options(self, path: str, **given: Any) -> httpx.Response:
+        return self._runner.run(self._client.options(path, **given))
 
     def post(self, path: str, **given: Any) -> httpx.Response:
         return self._runner.run(self._client.post(path, **given))
@@ -106,6 +114,7 @@ def test_a_bad_request_is_a_problem_that_says_what_is_allowed(client: Client) ->
 @pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/events"])
 def test_what_is_not_json_is_400_and_what_is_too_big_413(client: Client, path: str) -> None:
     assert client.post(path, content=b"{").status_code == 400
+    assert client.post(path, content=b"[" * 100_000).status_code == 400
     big = client.post(path, content=b" " * 1_000_001)
     assert big.status_code == 413
     assert big.json()["allowed_bytes"] == 1_000_000
@@ -185,6 +194,7 @@ def test_a_customer_has_a_history_with_titles(client: Client) -> None:
         "first": "2026-11-21T12:00:00Z",
         "types": {"purchase": {"events": 1, "pieces": 1, "spent": 1.25}},
     }
+    assert body["profile"] == {"segment": "30s", "favourites": {}, "usual_price": 1.25}
     assert client.get("/v1/customers", params={"limit": 5}).json() == {"customer_ids": ["anna"]}
 
 
@@ -195,6 +205,7 @@ def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
         "as_of": None,
         "events": 0,
         "totals": {"events": 0, "first": None, "types": {}},
+        "profile": {"segment": None, "favourites": {}, "usual_price": None},
         "history": [],
     }
 
@@ -252,7 +263,6 @@ def test_metrics_and_documents(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "examples" in paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     assert client.get("/static/shop.js").status_code == 200
-    assert client.get("/nowhere").headers["content-type"] == "application/problem+json"
 
 
 def test_the_answer_of_a_search_is_drawn(client: Client) -> None:
@@ -294,7 +304,7 @@ def test_somebody_new_has_an_id_of_their_own(client: Client) -> None:
 
 
 def test_the_page_can_be_taken_away(shop: Shop) -> None:
-    client = Client(shop, Settings(page=PageSettings(enabled=False)))
+    client = Client(shop, page=PageSettings(enabled=False))
     try:
         assert client.get("/healthz").status_code == 200
         for path in ("/", "/live", "/pictures/tea", "/static/shop.js"):
@@ -305,7 +315,7 @@ def test_the_page_can_be_taken_away(shop: Shop) -> None:
 
 def test_a_picture_comes_with_a_tag_and_may_do_nothing(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "tea.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
-    client = Client(shop, Settings(page=PageSettings(pictures=tmp_path)))
+    client = Client(shop, page=PageSettings(pictures=tmp_path))
     try:
         picture = client.get("/pictures/tea")
         assert (picture.status_code, picture.headers["content-type"]) == (200, "image/svg+xml")
@@ -320,3 +330,77 @@ def test_a_picture_comes_with_a_tag_and_may_do_nothing(shop: Shop, tmp_path: Pat
         assert 'src="/pictures/tea?width=320"' in page and 'src="/pictures/milk' not in page
     finally:
         client.close()
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("post", "/v1/customers", 405)])
+def test_what_no_route_answers_is_a_problem_too(client: Client, method: str, path: str, status: int) -> None:
+    answer = getattr(client, method)(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert path in answer.json()["detail"]
+    if status == 405:
+        assert answer.headers["allow"] == "GET"
+
+
+def test_whole_numbers_may_be_written_as_floats(client: Client, shop: Shop) -> None:
+    row = {"type": "purchase", "customer_id": "anna", "article_id": "tea"}
+    assert client.post("/v1/events", content=json.dumps({**row, "quantity": 2.0})).status_code == 202
+    assert client.post("/v1/events", content=json.dumps({**row, "quantity": 2.5})).status_code == 422
+    assert [event["quantity"] for event in shop.link.on("transactions")] == [2]
+
+
+def test_the_short_way_to_ask_gives_the_same_answer(client: Client) -> None:
+    long = client.post("/v1/recommendations", json={"customer_id": "anna", "k": 2}).json()
+    short = client.get("/v1/recommend/user/anna", params={"top_k": 2}).json()
+    assert short["items"] == long["items"]
+    assert short["request_id"] != long["request_id"]
+    assert short.get("trace") is None
+    wrong = client.get("/v1/recommend/user/anna", params={"strategy": "best"})
+    assert wrong.status_code == 422 and "allowed: full, hybrid" in wrong.json()["detail"]
+
+
+def test_history_goes_on_before_the_last_one(client: Client, shop: Shop) -> None:
+    for minute, article in enumerate(("tea", "milk")):
+        asyncio.run(buy(shop.store, "anna", article, at=NOON - timedelta(minutes=minute + 1)))
+    page = client.get("/v1/customers/anna/history", params={"limit": 2}).json()
+    assert ([row["article_id"] for row in page["events"]], page["more"]) == (["bread", "tea"], True)
+    rest = client.get("/v1/customers/anna/history", params={"before": page["events"][-1]["occurred_at"]}).json()
+    assert ([row["article_id"] for row in rest["events"]], rest["more"]) == (["milk"], False)
+    assert client.get("/v1/customers/anna/history", params={"type": "view"}).json()["events"] == []
+    assert client.get("/v1/customers/zoe/history").json() == {
+        "customer_id": "zoe",
+        "known": False,
+        "events": [],
+        "more": False,
+    }
+    assert client.get("/v1/customers/anna/history", params={"before": "1511100000"}).status_code == 422
+
+
+def test_any_answer_can_be_explained_for_a_while(client: Client) -> None:
+    asked = {"request_id": "r-1", "customer_id": "anna", "k": 2}
+    answer = client.post("/v1/recommendations", json=asked).json()
+    told = client.get("/v1/explain/r-1").json()
+    assert told["answered_at"] == "2026-11-21T12:00:00Z"
+    assert told["answer"] == {**answer, "trace": [{"stage": "toy"}]}
+    never = client.get("/v1/explain/r-2")
+    assert (never.status_code, never.json()["kept_s"]) == (404, 900)
+    assert "'r-2'" in never.json()["detail"]
+
+
+def test_personal_answers_stay_out_of_caches(client: Client) -> None:
+    assert client.get("/v1/customers/anna").headers["cache-control"] == "no-store"
+    assert client.get("/v1/recommend/user/anna").headers["cache-control"] == "no-store"
+
+
+async def test_answers_are_sent_at_once() -> None:
+    connected: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        connected.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with listen("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(on_connect, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await connected, "Nagle's delay is on: every small answer would wait for an acknowledgement"
+            writer.close()

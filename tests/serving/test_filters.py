@@ -18,7 +18,7 @@ from tests.support.toy_catalog import ARTICLES, IDS, N, ask, event, pipeline, st
 BY_ID = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in ARTICLES}
 VALUES = {name: sorted({str(row[name]) for row in BY_ID.values() if row[name]}) for name in ATTRIBUTES}
 
-prices = st.none() | st.sampled_from([0.0, 1.0, 1.5, 2.0, 5.0, 5.5, 15.0, 100.0])
+prices = st.none() | st.sampled_from([0.0, 1.0, 1.5, 2.0, 5.0, 5.5, 15.0, 100.0, 1e300])
 
 
 @st.composite

@@ -277,6 +277,7 @@ def test_trace_only_on_request() -> None:
     assert [(step["stage"], step.get("candidates"), step.get("dropped")) for step in answer.trace] == [
         ("retrieval", N, None),
         ("filters", None, 1),
+        ("drop", None, None),
         ("ranking", None, None),
     ]
     assert one(pipeline(), ask(k=2), anna()).trace == []

@@ -23,6 +23,12 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 class ToyItems:
     index: ClassVar = {article: row for row, article in enumerate(SHELF)}
+    titles: ClassVar = [article.upper() for article in SHELF]
+
+    def label(self, attribute: str, item_idx: int) -> str | None:
+        return "FOOD" if attribute == "category" else None
+
+    codes: ClassVar[dict[str, Any]] = {}
 
     def describe(self, article_id: str) -> dict[str, str | float | None]:
         known = article_id in self.index
@@ -65,6 +71,7 @@ class ToyPipeline:
             bundle_id="toy-1",
             cold_start=not bought,
             degraded=degraded,
+            trace=[{"stage": "toy"}] if request.explain else [],
             as_of=None if newest is None else from_micros(newest),
         )
 
@@ -75,7 +82,7 @@ class ToySource:
     def __init__(self) -> None:
         self.gone = False
         self.refusal = None
-        runtime: Any = SimpleNamespace(items=ToyItems())
+        runtime: Any = SimpleNamespace(items=ToyItems(), catalog=SimpleNamespace(segments={"anna": "30s"}))
         pipeline: Any = ToyPipeline()
         self._loaded = Loaded("toy-1", runtime, pipeline)
 

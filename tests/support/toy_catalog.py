@@ -25,6 +25,7 @@ from serving.retrieval.candidates import Floats
 from serving.retrieval.collaborative import Factors
 from serving.retrieval.covisitation import Neighbours
 from serving.retrieval.query import Query
+from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, RetrievalConfig, Runtime
 from serving.statistics import ItemStatistics
 from streams.events import Event, to_micros
@@ -176,7 +177,14 @@ def query(
     return (given or catalog()).query(customer, vector, segment, to_micros(moment(day)))
 
 
-def pipeline(ranker: Any = None, *, day: float = TODAY, top: int = N, depth: int | Mapping[str, int] = N) -> Pipeline:
+def pipeline(
+    ranker: Any = None,
+    *,
+    day: float = TODAY,
+    top: int = N,
+    depth: int | Mapping[str, int] = N,
+    shop: ShopRules = NO_RULES,
+) -> Pipeline:
     manifest = Manifest(
         bundle_id=SPACE,
         format=1,
@@ -189,7 +197,8 @@ def pipeline(ranker: Any = None, *, day: float = TODAY, top: int = N, depth: int
         metrics={},
         files={},
     )
-    return Pipeline(Runtime(manifest, catalog(top, depth), ranker or CosineRanker()), ManualClock(moment(day)))
+    runtime = Runtime(manifest, catalog(top, depth), ranker or CosineRanker())
+    return Pipeline(runtime, ManualClock(moment(day)), shop=shop)
 
 
 def moment(day: float) -> datetime:

@@ -1,0 +1,83 @@
+"""An article as it is now, and what is like it: in the tiny shop, of tops and shoes and a hat that nobody bought."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.articles import MEASURES, details, similar
+from serving.reload import Loaded
+from serving.shelf import Shelf
+from tests.support.http_shop import HttpShop
+from tests.support.tiny import article_number, product_number
+from tests.support.tiny_fixture import Tiny
+
+TOP, VARIANT, HAT = article_number("top", 0), article_number("top", 1), article_number("hat", 0)
+
+
+@pytest.fixture
+def loaded(tiny: Tiny) -> Loaded:
+    return HttpShop.of(tiny.runtime).source.current
+
+
+def kinds(found: object) -> list[str]:
+    return [["top", "shoe", "hat"][int(item.article_id[1]) - 1] for item in found.items]  # type: ignore[attr-defined]
+
+
+def test_details_are_attributes_live_price_and_stock_and_variants(loaded: Loaded) -> None:
+    shown = details(loaded, TOP)
+    assert shown is not None
+    assert (shown["title"], shown["colour"], shown["available"]) == ("Top 0", "White", True)
+    assert (shown["product_code"], shown["variants"]) == (product_number("top", 0), [VARIANT])
+    assert loaded.shelf is not None
+    row = loaded.runtime.items.index[TOP]
+    loaded.shelf.available[row], loaded.shelf.prices[row] = False, 3.0
+    later = details(loaded, TOP)
+    assert later is not None and (later["available"], later["price"]) == (False, 3.0)
+    assert details(loaded, "nothing") is None
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_tops_are_like_tops(loaded: Loaded, by: str) -> None:
+    found = similar(loaded, TOP, by, 3)
+    assert found is not None and found.by == by
+    assert kinds(found) == ["top"] * 3
+    assert TOP not in {item.article_id for item in found.items}
+    scores = [item.score for item in found.items]
+    assert scores == sorted(scores, reverse=True) and [item.rank for item in found.items] == [1, 2, 3]
+
+
+def test_nobody_bought_the_hat_so_nothing_goes_with_it(loaded: Loaded) -> None:
+    found = similar(loaded, HAT, "covisitation", 3)
+    assert found is not None and found.items == []
+    assert similar(loaded, "nothing", "covisitation", 3) is None
+
+
+def test_what_cannot_be_had_and_unwanted_variants_are_left_out(loaded: Loaded) -> None:
+    def of(variants: bool) -> set[str]:
+        found = similar(loaded, TOP, "content", 12, variants=variants)
+        assert found is not None
+        return {item.article_id for item in found.items}
+
+    assert VARIANT in of(True) and VARIANT not in of(False)
+    assert loaded.shelf is not None
+    gone = article_number("top", 4)
+    assert gone in of(True)
+    loaded.shelf.available[loaded.runtime.items.index[gone]] = False
+    assert gone not in of(True)
+
+
+def test_the_nearest_are_those_of_an_exact_search(loaded: Loaded) -> None:
+    catalog = loaded.runtime.catalog
+    row = catalog.items.index[TOP]
+    cosines = catalog.content @ catalog.content[row]
+    best = max(other for other in np.delete(cosines, row))
+    found = similar(loaded, TOP, "content", 1)
+    assert found is not None and found.items[0].score == pytest.approx(best)
+
+
+def test_without_a_shelf_all_can_be_had(tiny: Tiny, loaded: Loaded) -> None:
+    bare = Loaded(loaded.bundle_id, loaded.runtime, loaded.pipeline)
+    found, shelved = similar(bare, TOP, "content", 5), similar(loaded, TOP, "content", 5)
+    assert found == shelved
+    assert Shelf.of(tiny.runtime.items).available.all()
