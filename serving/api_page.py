@@ -98,7 +98,7 @@ async def _list(gateway: Gateway, front: Front, customer_id: str, strategy: str)
     return {
         "strategy": strategy,
         "answer": answer,
-        "cards": cards(answer.items, lambda article_id: front.article(gateway, article_id)),
+        "cards": cards(answer.items, lambda article_id: front.article(gateway, article_id), answer.trace),
         "stages": stages(answer),
     }
 

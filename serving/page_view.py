@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from serving.messages import Item, Recommendations
@@ -38,6 +38,7 @@ STRATEGY_NAMES: Mapping[str, str] = {
     "content": "Your style",
 }
 
+Entry = Mapping[str, str | int | float]
 Described = Mapping[str, str | float | None]
 
 
@@ -67,7 +68,8 @@ class Article:
 @dataclass(frozen=True, slots=True)
 class Card:
     """One place of a list. share: the score beside the best one's, 0 to 1 · sources: best first · reason: the sentence
-    of the answer, None where it gives none."""
+    of the answer, None where it gives none · places: where the sources that found it had it, from 1 · gates: the share
+    of each of the ranker's experts in the score, where the trace tells."""
 
     article: Article
     rank: int
@@ -75,6 +77,8 @@ class Card:
     share: float
     sources: tuple[str, ...]
     reason: str | None
+    places: Mapping[str, int] = field(default_factory=dict)
+    gates: tuple[float, ...] = ()
 
     @property
     def short(self) -> str:
@@ -82,9 +86,13 @@ class Card:
         return self.reason or SOURCES.get(self.sources[0], (self.sources[0].replace("_", " "), ""))[0]
 
     @property
-    def explained(self) -> list[tuple[str, str]]:
-        """Name and sentence of each source that found it."""
-        return [SOURCES.get(source, (source.replace("_", " "), "")) for source in self.sources]
+    def explained(self) -> list[tuple[str, str, int | None]]:
+        """Name and sentence of each source that found it, and its place there."""
+        told = []
+        for source in self.sources:
+            name, sentence = SOURCES.get(source, (source.replace("_", " "), ""))
+            told.append((name, sentence, self.places.get(source)))
+        return told
 
 
 def ago(moment: datetime, now: datetime) -> str:
@@ -134,9 +142,10 @@ def kind_of(described: Described) -> str:
     return ""
 
 
-def cards(items: Sequence[Item], describe: Callable[[str], Article]) -> list[Card]:
-    """The places of a list, in order."""
+def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequence[Entry] = ()) -> list[Card]:
+    """The places of a list, in order; `trace` of its answer may tell more of each."""
     top = max((item.score for item in items), default=0.0)
+    told = {str(entry.get("article_id")): entry for entry in trace if entry.get("stage") == "item"}
     return [
         Card(
             article=describe(item.article_id),
@@ -144,10 +153,21 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article]) -> list[Car
             score=item.score,
             share=min(1.0, max(0.0, item.score / top)) if top > 0 else 0.0,
             sources=tuple(filter(None, item.source.split("+"))) or ("popular",),
-            reason=getattr(item, "reason", None),
+            reason=item.reason,
+            places=_places(told.get(item.article_id, {})),
+            gates=_gates(told.get(item.article_id, {})),
         )
         for item in items
     ]
+
+
+def _places(entry: Entry) -> dict[str, int]:
+    found = ((key, value) for key, value in entry.items() if key.startswith("rank.") and isinstance(value, int))
+    return {key.removeprefix("rank."): value + 1 for key, value in found}
+
+
+def _gates(entry: Entry) -> tuple[float, ...]:
+    return tuple(float(value) for key, value in entry.items() if key.startswith("gate."))
 
 
 def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
@@ -159,9 +179,17 @@ def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
 def stages(answer: Recommendations) -> list[tuple[str, str]]:
     """The trace in words: name of the stage, and what it did."""
     told = []
+    dropped = Counter(str(entry.get("rule")) for entry in answer.trace if entry.get("stage") == "drop")
     for entry in answer.trace:
+        # What is said of single articles stands with them; of those that were dropped, how many by which rule.
+        if entry.get("stage") in ("item", "drop"):
+            continue
         facts = [f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in entry.items() if key != "stage"]
         told.append((str(entry.get("stage", "")).replace("_", " "), ", ".join(facts)))
+    if dropped:
+        told.append(
+            ("rules", ", ".join(f"{rule.replace('_', ' ')} {count:,}" for rule, count in dropped.most_common()))
+        )
     return told
 
 

@@ -62,9 +62,24 @@ def test_a_card_says_why_in_words() -> None:
     ]
     first, second, third = cards(items, article)
     assert (first.short, first.share) == ("Bought before", 1.0)
-    assert [name for name, _ in first.explained] == ["Bought before", "Popular now"]
+    assert [(name, place) for name, _, place in first.explained] == [("Bought before", None), ("Popular now", None)]
     assert (second.short, second.share) == ("stargazing", 0.2)
     assert third.share == 0.0
+
+
+def test_a_trace_tells_more_of_each_card() -> None:
+    trace = [
+        {"stage": "retrieval", "candidates": 9},
+        {"stage": "drop", "article_id": "x", "rule": "out_of_stock"},
+        {"stage": "drop", "article_id": "y", "rule": "out_of_stock"},
+        {"stage": "item", "article_id": "a", "rank": 1, "rank.popular": 4, "gate.0": 0.25, "gate.1": 0.75},
+    ]
+    items = [Item(article_id=name, rank=1, score=1.0, source="popular", reason="Many buy it.") for name in "ab"]
+    told, untold = cards(items, article, trace)
+    assert (told.places, told.gates, told.explained[0][2]) == ({"popular": 5}, (0.25, 0.75), 5)
+    assert (untold.places, untold.gates, untold.short) == ({}, (), "Many buy it.")
+    answer = Recommendations(request_id="r", customer_id="c", trace=trace)
+    assert stages(answer) == [("retrieval", "candidates 9"), ("rules", "out of stock 2")]
 
 
 def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
