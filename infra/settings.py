@@ -212,10 +212,12 @@ class HttpSettings(Section):
 
 
 class PageSettings(Section):
-    """The shop page: whether it is served, where pictures of articles lie, what stands before a price."""
+    """The shop page: whether it is served, where pictures of articles lie, whether prices are shown and what stands
+    before them."""
 
     enabled: bool = True
     pictures: Path | None = None
+    prices: bool = True
     currency: Annotated[str, Field(max_length=4)] = ""
 
 

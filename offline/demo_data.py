@@ -12,7 +12,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from infra.errors import ConfigurationError
-from infra.settings import PageSettings, Settings
+from infra.settings import Settings
 from offline.event_log import EventLog, import_data, log_directory
 from offline.held_out import purchases
 from offline.progress import step
@@ -39,7 +39,7 @@ class Shown:
     title: what it is, in words · speed: how many times as fast as it happened, unless told otherwise · currency,
     pictures: of the page · by_day: the data tells the day of an event but not the time · light: so little
     that the quick preset would learn from it for longer than it is worth · photos: what a photo that is dropped on the
-    page is compared with.
+    page is compared with · prices: whether they mean anything to a shopper.
     """
 
     name: str
@@ -52,13 +52,18 @@ class Shown:
     by_day: bool = False
     light: bool = False
     photos: Path | None = None
+    prices: bool = True
 
     def settings(self, settings: Settings) -> Settings:
         """The settings with the page as this data set wants it, and a channel of its own: bundles of several data sets
         must not take each other's place. What was set on purpose stays."""
         page = settings.page
-        wanted = PageSettings(
-            enabled=True, pictures=page.pictures or self.pictures, currency=page.currency or self.currency
+        wanted = page.model_copy(
+            update={
+                "pictures": page.pictures or self.pictures,
+                "prices": page.prices and self.prices,
+                "currency": page.currency or self.currency,
+            }
         )
         registry = settings.registry
         if self.name != NAMES[0]:
@@ -123,7 +128,8 @@ def _hm(path: Path | None, settings: Settings) -> Shown:
     log = import_data("hm", path, log_directory(settings.data_dir, "hm"))
     title = "purchases of H&M's customers (Kaggle, 2022)"
     photos = _photos(settings.page.pictures or (None if path is None else path / "images"), settings.data_dir)
-    return Shown("hm", title, log, choose_window(log.span, None), 60.0, pictures=photos, by_day=True, photos=photos)
+    window = choose_window(log.span, None)
+    return Shown("hm", title, log, window, 60.0, pictures=photos, by_day=True, photos=photos, prices=False)
 
 
 def _photos(place: Path | None, data_dir: Path) -> Path | None:

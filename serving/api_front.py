@@ -33,6 +33,7 @@ class Front:
 
     def __init__(self, settings: PageSettings) -> None:
         self.currency = settings.currency
+        self._prices = settings.prices
         self.pictures = None if settings.pictures is None else PictureDirectory(settings.pictures)
         self._lines = 0
         self._closing = asyncio.Event()
@@ -45,8 +46,8 @@ class Front:
         return self.pictures is not None and self.pictures.find(article_id) is not None
 
     def price(self, value: float | None) -> str:
-        """`$1.99`; "" where it is unknown."""
-        return "" if value is None else f"{self.currency}{value:,.2f}"
+        """`$1.99`; "" where it is unknown, or prices are not shown."""
+        return "" if value is None or not self._prices else f"{self.currency}{value:,.2f}"
 
     async def line(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The messages of one page that follows the shop, counted as long as it does, until `close`."""
