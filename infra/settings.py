@@ -211,6 +211,16 @@ class HttpSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
 
 
+class PageSettings(Section):
+    """The shop page: whether it is served, where pictures of articles lie, whether prices are shown and what stands
+    before them."""
+
+    enabled: bool = True
+    pictures: Path | None = None
+    prices: bool = True
+    currency: Annotated[str, Field(max_length=4)] = ""
+
+
 class ApiSettings(Section):
     """Who may ask the HTTP gateway for what, how much and how often; an empty `keys` lets everybody in.
 
@@ -331,6 +341,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
+    page: PageSettings = PageSettings()
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     archiver: ArchiverSettings = ArchiverSettings()

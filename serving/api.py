@@ -99,7 +99,8 @@ def build_api(
     install_problems(app)
     for router in ROUTERS:
         app.include_router(router)
-    install_page(app)
+    if settings.page.enabled:
+        install_page(app, settings.page)
     _install_guard(app, settings.api)
     return app
 

@@ -37,6 +37,9 @@ SAMPLE_MAX = 200
 RECONNECT_S = 1.0
 CHECK_TIMEOUT_S = 2.0
 
+# What a bundle must carry to be searched by words, and by a photo.
+SEARCH_FILES = {"text": ("word_index.npz",), "image": ("image_encoder.onnx", "image_space.npz", "image_vectors.npy")}
+
 Outgoing = tuple[str, bytes | None, bytes]
 Described = dict[str, str | float | None]
 
@@ -153,6 +156,16 @@ class Gateway:
         except Unavailable as error:
             log.warning("impression of %s not written: %s", answer.request_id, error)
         return answer if request.explain else msgspec.structs.replace(answer, trace=[])
+
+    @property
+    def searches(self) -> frozenset[str]:
+        """Which searches the bundle in use can do, of `text` and `image`; none where there is no bundle."""
+        try:
+            manifest = getattr(self.holder.current.runtime, "manifest", None)
+        except BundleError:
+            return frozenset()
+        files = () if manifest is None else manifest.files
+        return frozenset(kind for kind, needed in SEARCH_FILES.items() if all(name in files for name in needed))
 
     def describe(self, article_id: str) -> Described:
         """Title, category, department and price; only the id where the bundle in use does not know the

@@ -1,129 +1,263 @@
-"""The shop page: rendered here, refreshed by fragments of itself, so that there is one way to draw a
-customer.
+"""The shop page: rendered here, refreshed by fragments of itself, so that there is one way to draw a thing.
+
+The page acts as whoever is chosen on it and asks for no key: it is a window on the shop, for those who run it.
+`page.enabled = false` takes it away.
 """
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import uuid
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from infra.errors import Unavailable
+from infra.errors import BundleNotFound, Unavailable
+from infra.settings import PageSettings
+from serving import api_front, api_live
+from serving.api_front import Front, Fronts, picture_url
 from serving.api_gateway import Gateway
+from serving.api_problems import Problem
 from serving.api_routes import Needs
-from serving.messages import RecommendationRequest, Recommendations
+from serving.known import until_known
+from serving.messages import MAX_K, STRATEGIES, Item, RecommendationRequest
+from serving.page_view import STRATEGY_NAMES, ago, cards, favourites, named, stages, tidy
+from serving.similar import similar
+from streams.store import load_readable
 
 HERE = Path(__file__).parent
 SHOWN = 12
-HISTORY_ROWS = 20
-PICKER_SIZE = 60
-
-SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
+RAIL = 10
+HISTORY_ROWS = 200  # of them HISTORY_SHOWN are shown, all count for what is liked best
+HISTORY_SHOWN = 14
+PEOPLE = 60
 
 router = APIRouter(include_in_schema=False)
 
 
-def ago(moment: datetime, now: datetime) -> str:
-    """How long before `now`, in the largest whole unit: "3 days ago"."""
-    seconds = (now - moment).total_seconds()
-    for size, unit in SPANS:
-        count = int(seconds // size)
-        if count >= 1:
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
-    return "just now"
-
-
-def named_source(source: str) -> list[str]:
-    """Badges of an item: "repurchase+two_tower" -> ["repurchase", "two-tower"]."""
-    return [name.replace("_", "-") for name in source.split("+") if name]
-
-
-def tidy(text: str) -> str:
-    """Titles of some catalogues are in capitals throughout; those are set like the others."""
-    return text.capitalize() if text.isupper() and len(text) > 3 else text
-
-
 def _templates() -> Jinja2Templates:
     templates = Jinja2Templates(directory=HERE / "templates")
-    templates.env.filters.update(ago=ago, badges=named_source, tidy=tidy)
+    templates.env.filters.update(ago=ago, tidy=tidy, named=named, picture_url=picture_url)
+    templates.env.globals["strategies"] = {name: STRATEGY_NAMES.get(name, name) for name in STRATEGIES}
     return templates
 
 
 templates = _templates()
 
+Asked = Annotated[str, Query(max_length=128)]
+AskedArticle = Annotated[str, Query(min_length=1, max_length=128)]
 
-async def _view(gateway: Gateway, customer_id: str) -> dict[str, object]:
-    """What the fragment shows; a part that cannot be had is replaced by the reason."""
+
+async def _view(
+    gateway: Gateway, front: Front, customer_id: str, strategy: str = "full", against: str = ""
+) -> dict[str, object]:
+    """What the customer's fragment shows; a part that cannot be had is replaced by the reason."""
     problems: list[str] = []
-    view: dict[str, object] = {"customer_id": customer_id, "known": False, "history": [], "events": 0}
+    view: dict[str, object] = {"customer_id": customer_id, "known": False, "history": [], "events": 0, "totals": None}
     try:
         view |= await gateway.customer(customer_id, HISTORY_ROWS)
     except Unavailable as error:
         problems.append(f"The history cannot be read just now: {error}")
-    answer = await gateway.recommend(
-        RecommendationRequest(request_id=str(uuid.uuid4()), customer_id=customer_id, k=SHOWN)
-    )
-    if answer.error is not None:
-        problems.append(f"No recommendations just now: {answer.error.message}")
+    history: Any = view["history"]
+    lists = [await _list(gateway, front, customer_id, strategy)]
+    if against:
+        lists.append(await _list(gateway, front, customer_id, against))
+        both = {card.article.article_id for card in lists[0]["cards"]} & {
+            card.article.article_id for card in lists[1]["cards"]
+        }
+        view["both"] = both
+    problems += [
+        f"No recommendations just now: {one['answer'].error.message}"
+        for one in lists
+        if one["answer"].error is not None
+    ]
     return {
         **view,
-        "answer": answer,
-        "items": _rows(gateway, answer),
+        "lists": lists,
+        "answer": lists[0]["answer"],
+        "history": [(front.article(gateway, str(row["article_id"])), row) for row in history[:HISTORY_SHOWN]],
+        "favourites": favourites(history),
+        "segment": _segment(gateway, customer_id),
         "problems": problems,
         "now": gateway.clock.now(),
     }
 
 
-def _rows(gateway: Gateway, answer: Recommendations) -> list[dict[str, object]]:
-    top = max((item.score for item in answer.items), default=0.0)
-    return [
-        {
-            **gateway.describe(item.article_id),
-            "rank": item.rank,
-            "score": item.score,
-            "share": max(0.0, item.score / top) if top > 0 else 0.0,
-            "source": item.source,
-        }
-        for item in answer.items
-    ]
+async def _list(gateway: Gateway, front: Front, customer_id: str, strategy: str) -> dict[str, Any]:
+    answer = await gateway.recommend(
+        RecommendationRequest(
+            request_id=str(uuid.uuid4()), customer_id=customer_id, k=SHOWN, strategy=strategy, explain=True
+        )
+    )
+    return {
+        "strategy": strategy,
+        "answer": answer,
+        "cards": cards(answer.items, lambda article_id: front.article(gateway, article_id), answer.trace),
+        "stages": stages(answer),
+    }
 
 
-Asked = Annotated[str, Query(max_length=128)]
+def _segment(gateway: Gateway, customer_id: str) -> str | None:
+    """The age band that the bundle knows the customer by."""
+    try:
+        catalog = getattr(gateway.holder.current.runtime, "catalog", None)
+    except BundleNotFound:
+        return None
+    return None if catalog is None else catalog.segments.get(customer_id)
+
+
+def _strategy(name: str, *, optional: bool = False) -> str:
+    if name in STRATEGIES or (optional and not name):
+        return name
+    raise Problem(422, f"strategy {name!r}; allowed: {', '.join(STRATEGIES)}", allowed=list(STRATEGIES))
 
 
 @router.get("/")
-async def page(request: Request, gateway: Needs, customer: Asked = "") -> HTMLResponse:
-    """The whole page for `customer`, or for the first one known."""
-    problems: list[str] = []
-    try:
-        sample = sorted(await gateway.store.customer_ids(PICKER_SIZE))
-    except Unavailable as error:
-        sample = []
-        problems.append(f"Customers cannot be listed just now: {error}")
-    chosen = customer.strip() or (sample[0] if sample else "")
-    context: dict[str, object] = {"sample": sample, "chosen": chosen, "page_problems": problems}
+async def page(
+    request: Request, gateway: Needs, front: Fronts, customer: Asked = "", strategy: Asked = "full", against: Asked = ""
+) -> HTMLResponse:
+    """The whole page for `customer`, or for one who is known well."""
+    chosen, problems = customer.strip(), []
+    if not chosen:
+        try:
+            chosen = await _well_known(gateway)
+        except Unavailable as error:
+            problems.append(f"Customers cannot be listed just now: {error}")
+    context: dict[str, object] = {
+        "front": front,
+        "chosen": chosen,
+        "strategy": _strategy(strategy),
+        "against": _strategy(against, optional=True),
+        "searches": gateway.searches,
+        "page_problems": problems,
+    }
     if chosen:
-        context["view"] = await _view(gateway, chosen)
+        context["view"] = await _view(gateway, front, chosen, strategy, against)
     return templates.TemplateResponse(request, "shop.html", context)
+
+
+async def _well_known(gateway: Gateway) -> str:
+    """Of some customers the one with the most events, "" where there is nobody."""
+    ids = sorted(await gateway.store.customer_ids(PEOPLE))
+    found, _ = await load_readable(gateway.store, ids)
+    sizes = {customer_id: len(stored.state) for customer_id, stored in found.items() if stored is not None}
+    return max(sizes, key=sizes.__getitem__, default="")
+
+
+@router.get("/new")
+async def newcomer() -> Response:
+    """Somebody of whom nothing is known."""
+    return RedirectResponse(f"/?customer=guest-{secrets.token_hex(3)}", status_code=303)
 
 
 @router.get("/fragments/customer")
 async def fragment(
-    request: Request, gateway: Needs, customer: Annotated[str, Query(min_length=1, max_length=128)]
+    request: Request,
+    gateway: Needs,
+    front: Fronts,
+    customer: AskedArticle,
+    strategy: Asked = "full",
+    against: Asked = "",
+    knows: Asked = "",
 ) -> HTMLResponse:
-    """The part of the page that changes with a customer or a purchase."""
+    """The part of the page that changes with a customer or an event; with `knows` not before the customer's state has
+    the event of that id, which the header `modiste-knows` confirms or denies.
+    """
+    customer_id = customer.strip() or customer
+    headers = {"cache-control": "no-store"}
+    _strategy(strategy)
+    _strategy(against, optional=True)
+    if knows:
+        headers["modiste-knows"] = "yes" if await until_known(gateway.store, customer_id, knows) else "no"
+    view = await _view(gateway, front, customer_id, strategy, against)
+    context = {"front": front, "view": view, "strategy": strategy, "against": against}
+    return templates.TemplateResponse(request, "customer.html", context, headers=headers)
+
+
+@router.get("/fragments/people")
+async def people(request: Request, gateway: Needs) -> HTMLResponse:
+    """Who can be chosen: some of the known customers with how much they did and what they like."""
+    found = []
+    ids = sorted(await gateway.store.customer_ids(PEOPLE))
+    for customer_id in ids:
+        known: Any = await gateway.customer(customer_id, 40)
+        found.append(
+            {
+                "customer_id": customer_id,
+                "events": known["totals"]["events"],
+                "segment": _segment(gateway, customer_id),
+                "favourites": favourites(known["history"], 2),
+                "as_of": known["as_of"],
+            }
+        )
+    context = {"people": found, "now": gateway.clock.now()}
+    return templates.TemplateResponse(request, "people.html", context, headers={"cache-control": "no-store"})
+
+
+@router.get("/fragments/similar")
+async def like(request: Request, gateway: Needs, front: Fronts, article: AskedArticle) -> HTMLResponse:
+    """A rail of articles like one article."""
     return templates.TemplateResponse(
-        request,
-        "customer.html",
-        {"view": await _view(gateway, customer.strip() or customer)},
-        headers={"cache-control": "no-store"},
+        request, "similar.html", {"front": front, "cards": await _similar(gateway, front, article)}
     )
+
+
+@router.get("/fragments/article")
+async def article(request: Request, gateway: Needs, front: Fronts, article: AskedArticle) -> HTMLResponse:
+    """One article, large, with what is like it."""
+    context = {
+        "front": front,
+        "article": front.article(gateway, article),
+        "facts": _facts(gateway, article),
+        "cards": await _similar(gateway, front, article),
+    }
+    return templates.TemplateResponse(request, "article.html", context)
+
+
+async def _similar(gateway: Gateway, front: Front, article_id: str) -> list[Any]:
+    loaded = gateway.holder.current
+    items = await asyncio.to_thread(similar, loaded.runtime.catalog, article_id, RAIL, loaded.shelf)
+    return cards(items, lambda found: front.article(gateway, found))
+
+
+def _facts(gateway: Gateway, article_id: str) -> list[tuple[str, str]]:
+    """What else the catalogue says of an article."""
+    items = gateway.holder.current.runtime.items
+    row = items.index.get(article_id)
+    if row is None:
+        return []
+    told = [(name, items.label(name, row)) for name in ("department", "category", "subcategory", "brand", "colour")]
+    return [(name.capitalize(), tidy(value)) for name, value in told if value]
+
+
+class Found(msgspec.Struct):
+    """The answer of a search, as far as it is drawn; `query` is empty for a photo."""
+
+    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_K)]
+    search_id: str = ""
+    bundle_id: str = ""
+    found: int = 0
+    latency_ms: float = 0.0
+    degraded: list[str] = []
+    query: str = ""
+
+
+@router.post("/fragments/found")
+async def found(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse:
+    """Draw the answer of `/v1/search/text` or `/v1/search/image`, which is the body; `query` may be added to it."""
+    try:
+        answer = msgspec.json.decode(await request.body(), type=Found)
+    except msgspec.DecodeError as error:
+        raise Problem(422, f"no answer of a search: {error}") from error
+    shown = cards(answer.items, lambda article_id: front.article(gateway, article_id))
+    context = {"front": front, "found": {"answer": answer, "cards": shown, "strategy": "", "stages": []}}
+    return templates.TemplateResponse(request, "found.html", context)
 
 
 @router.get("/favicon.ico")
@@ -131,7 +265,13 @@ async def favicon() -> Response:
     return RedirectResponse("/static/mark.svg")
 
 
-def install_page(app: FastAPI) -> None:
-    """Add the page and the files it needs."""
-    app.include_router(router)
+def install_page(app: FastAPI, settings: PageSettings) -> None:
+    """Add the page and the files it needs.
+
+    Raises:
+        ConfigurationError: page.pictures names no directory.
+    """
+    app.state.front = Front(settings)
+    for routes in (router, api_front.router, api_live.router):
+        app.include_router(routes)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

@@ -52,13 +52,17 @@ def api(port: int | None) -> None:
     host, wanted = settings.http.host, settings.http.port if port is None else port
     with listen(host, wanted) as listener:
         click.echo(f"shop: http://{host}:{listener.getsockname()[1]}/", err=True)
-        config = uvicorn.Config(
-            build_api(settings),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
-        server = uvicorn.Server(config)
+        app = build_api(settings)
+
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Open pages follow the shop for as long as they are open.
+                if settings.page.enabled:
+                    app.state.front.close()
+                await super().shutdown(sockets)
+
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = Server(config)
         server.run(sockets=[listener])
     if not server.started:
         sys.exit(1)

@@ -121,6 +121,7 @@ class ItemTable:
                 "article_id": article_id,
                 "title": None,
                 "category": None,
+                "subcategory": None,
                 "department": None,
                 "price": None,
             }
@@ -129,6 +130,7 @@ class ItemTable:
             "article_id": article_id,
             "title": self.titles[item] or None,
             "category": self.label("category", item),
+            "subcategory": self.label("subcategory", item),
             "department": self.label("department", item),
             "price": None if np.isnan(price) else round(price, 2),
         }

@@ -1,34 +1,31 @@
-// Buy, wait until the answer knows of it, show what changed. One file, no libraries.
-"use strict";
+// Look, buy, see the list change. No libraries, no build: the server draws, this asks and shows what is different.
 
-const POLL_MS = 120;
-const GIVE_UP_MS = 5000;
-const TICKER_MS = 2000;
+import { follow, silent } from "./live.js";
 
 const view = document.getElementById("view");
 const statusLine = document.getElementById("status");
 const alertBox = document.getElementById("alert");
-const own = new Set(); // purchases made here: the ticker need not announce them
+const drawer = document.getElementById("drawer");
+const people = document.getElementById("people");
+const own = new Set(); // events of this page: their change is shown by who made them
 let asked = 0; // the newest load; an older one that arrives late is dropped
 let clockOffset = 0;
+let hush = 0;
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const customerId = () => view.querySelector(".customer")?.dataset.customer ?? "";
+const current = () => view.querySelector(".customer");
+const customerId = () => current()?.dataset.customer ?? "";
 
 function say(text, kind = "") {
+  clearTimeout(hush);
   statusLine.textContent = text;
   statusLine.className = `status ${kind}`;
+  if (kind === "done") hush = setTimeout(() => (statusLine.textContent = ""), 6000);
 }
 
 function complain(text) {
   alertBox.textContent = text;
   alertBox.hidden = !text;
-}
-
-async function getJson(url, options) {
-  const response = await fetch(url, options);
-  if (!response.ok) throw new Error(await problem(response));
-  return response.json();
+  if (text) alertBox.scrollIntoView({ block: "nearest" });
 }
 
 async function problem(response) {
@@ -40,40 +37,59 @@ async function problem(response) {
   }
 }
 
-function positions() {
-  const places = new Map();
-  for (const row of view.querySelectorAll(".rec")) {
-    places.set(row.dataset.article, { rank: Number(row.dataset.rank), top: row.getBoundingClientRect().top });
-  }
-  return places;
+async function get(url, options) {
+  const response = await fetch(url, options);
+  if (!response.ok) throw new Error(await problem(response));
+  return response;
 }
 
-// Rows slide from where they were; new ones and movers are marked in words too, not by colour alone.
+function address(changes = {}) {
+  const now = current()?.dataset ?? {};
+  const asks = { customer: now.customer, strategy: now.strategy, against: now.against, ...changes };
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(asks)) {
+    if (value && !(name === "strategy" && value === "full")) query.set(name, value);
+  }
+  return query;
+}
+
+// ---- the list, and what changed in it
+
+function places() {
+  const found = new Map();
+  for (const card of view.querySelectorAll("#recommendations .rec")) {
+    found.set(card.dataset.article, { rank: Number(card.dataset.rank), box: card.getBoundingClientRect() });
+  }
+  return found;
+}
+
+// Cards glide from where they were; new ones and movers are marked in words too, not by motion alone.
 function showChanges(before, oldHistory) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const counts = { fresh: 0, moved: 0 };
-  for (const row of view.querySelectorAll(".rec")) {
-    const was = before.get(row.dataset.article);
-    const change = row.querySelector(".change");
+  for (const card of view.querySelectorAll("#recommendations .rec")) {
+    const was = before.get(card.dataset.article);
+    const change = card.querySelector(".change");
     if (!was) {
-      row.classList.add("is-new");
+      card.classList.add("is-new");
       change.textContent = "new";
       counts.fresh += 1;
-    } else if (was.rank !== Number(row.dataset.rank)) {
-      const by = was.rank - Number(row.dataset.rank);
-      row.classList.add(by > 0 ? "is-up" : "is-down");
+      if (!calm) card.animate([{ opacity: 0, transform: "scale(.96)" }, { opacity: 1, transform: "none" }], { duration: 380 });
+      continue;
+    }
+    const by = was.rank - Number(card.dataset.rank);
+    if (by !== 0) {
       change.textContent = by > 0 ? `▲ ${by}` : `▼ ${-by}`;
       change.title = `was number ${was.rank}`;
       counts.moved += 1;
     }
-    if (!calm && was) {
-      const shift = was.top - row.getBoundingClientRect().top;
-      if (Math.abs(shift) > 1) {
-        row.animate([{ transform: `translateY(${shift}px)` }, { transform: "none" }], {
-          duration: 420,
-          easing: "cubic-bezier(.2,.7,.2,1)",
-        });
-      }
+    const now = card.getBoundingClientRect();
+    const [x, y] = [was.box.left - now.left, was.box.top - now.top];
+    if (!calm && (Math.abs(x) > 1 || Math.abs(y) > 1)) {
+      card.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], {
+        duration: 460,
+        easing: "cubic-bezier(.2,.7,.2,1)",
+      });
     }
   }
   for (const row of view.querySelectorAll("#history li")) {
@@ -82,100 +98,227 @@ function showChanges(before, oldHistory) {
   return counts;
 }
 
-async function render(id, { changes = false } = {}) {
-  const turn = ++asked;
-  const response = await fetch(`/fragments/customer?customer=${encodeURIComponent(id)}`);
-  if (!response.ok) throw new Error(await problem(response));
-  const html = await response.text();
-  if (turn !== asked) return null;
-  const before = positions();
-  const history = new Set([...view.querySelectorAll("#history li")].map((row) => row.dataset.key));
-  const focused = document.activeElement?.dataset?.article;
-  view.innerHTML = html;
-  syncClock();
-  // The button that was pressed keeps the keyboard, wherever its row went.
-  if (focused) {
-    const again = view.querySelector(`.buy[data-article="${CSS.escape(focused)}"]`) ?? view.querySelector(".buy");
-    again?.focus({ preventScroll: true });
-  }
-  return changes ? showChanges(before, history) : { fresh: 0, moved: 0 };
+function inWords({ fresh, moved }) {
+  if (!fresh && !moved) return "the order stayed as it was";
+  return [fresh && `${fresh} new`, moved && `${moved} moved`].filter(Boolean).join(", ");
 }
 
-async function open(id, push = true) {
+async function render(query, { changes = false } = {}) {
+  const turn = ++asked;
+  const response = await get(`/fragments/customer?${query}`);
+  const html = await response.text();
+  if (turn !== asked) return null;
+  const before = places();
+  const history = new Set([...view.querySelectorAll("#history li")].map((row) => row.dataset.key));
+  const rail = view.querySelector("#similar");
+  const fresh = view.querySelector(".fresh-ms")?.textContent;
+  const held = document.activeElement?.closest("#view [data-article]")?.dataset.article;
+  const kind = document.activeElement?.classList[0];
+  view.innerHTML = html;
+  syncClock();
+  keepRail(rail);
+  if (changes && fresh) view.querySelector(".fresh-ms").textContent = fresh;
+  // What was pressed keeps the keyboard, wherever its card went.
+  if (held && kind) {
+    const again = view.querySelector(`.${kind}[data-article="${CSS.escape(held)}"]`) ?? view.querySelector(`.${kind}`);
+    again?.focus({ preventScroll: true });
+  }
+  const counts = changes ? showChanges(before, history) : { fresh: 0, moved: 0 };
+  return { ...counts, known: response.headers.get("modiste-knows") !== "no" };
+}
+
+// The rail of similar articles comes after the list: the list must not wait for it.
+function keepRail(old) {
+  const rail = view.querySelector("#similar");
+  if (!rail) return;
+  if (old && old.dataset.article === rail.dataset.article) {
+    rail.replaceWith(old);
+    return;
+  }
+  get(`/fragments/similar?article=${encodeURIComponent(rail.dataset.article)}`)
+    .then((response) => response.text())
+    .then((html) => (rail.querySelector(".rail-body").innerHTML = html))
+    .catch(() => rail.remove());
+}
+
+async function open(changes, push = true) {
   complain("");
-  say(`Loading customer ${id} …`);
+  const query = address(changes);
+  const id = query.get("customer");
+  const another = id !== customerId();
+  if (another) say(`Loading ${short(id)} …`);
   try {
-    if ((await render(id)) === null) return;
-    document.title = `Customer ${id} · Modiste`;
-    if (push) history.pushState({}, "", `/?customer=${encodeURIComponent(id)}`);
-    const pick = document.getElementById("pick");
-    if (pick) {
-      if (![...pick.options].some((option) => option.value === id)) pick.add(new Option(id, id), 0);
-      pick.value = id;
+    if ((await render(query)) === null) return;
+    document.title = `${short(id)} · Modiste`;
+    document.getElementById("chosen").textContent = short(id);
+    if (push) history.pushState({}, "", `/?${query}`);
+    if (another) {
+      listen();
+      scrollTo({ top: 0 });
     }
     say("");
   } catch (error) {
     say("");
-    complain(`Customer ${id} cannot be shown: ${error.message}`);
+    complain(`${id} cannot be shown: ${error.message}`);
   }
 }
 
-async function buy(button) {
-  const id = customerId();
-  const article = button.dataset.article;
-  const event = { type: "purchase", customer_id: id, article_id: article };
-  if (button.dataset.price) event.price = Number(button.dataset.price);
-  event.request_id = view.querySelector(".customer").dataset.request;
+const short = (id) => (id.length <= 18 ? id : `${id.slice(0, 6)}…${id.slice(-4)}`);
+
+// ---- acts
+
+async function tell(type, article, price) {
+  const event = { event_id: crypto.randomUUID?.() ?? `page-${Date.now()}-${Math.random()}`, type, customer_id: customerId(), article_id: article };
+  if (price) event.price = Number(price);
+  if (current()?.dataset.request) event.request_id = current().dataset.request;
+  own.add(event.event_id);
+  await get("/v1/events", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) });
+  return event;
+}
+
+async function act(type, article, price) {
   const clicked = performance.now();
+  const id = customerId();
+  const event = await tell(type, article, price);
+  const counts = await render(new URLSearchParams([...address(), ["knows", event.event_id]]), { changes: true });
+  if (!counts || customerId() !== id) return;
+  if (!counts.known) {
+    throw new Error("The event was accepted, but it is not in the customer's history yet. Does the worker run?");
+  }
+  const took = Math.round(performance.now() - clicked);
+  showFresh(took);
+  note(type === "purchase" ? "Your purchase" : "Your look", counts, took);
+  statusLine.dataset.tookMs = String(took);
+  say(`${type === "purchase" ? "Bought" : "Seen"}. ${took} ms from click to change: ${inWords(counts)}.`, "done");
+}
+
+async function buy(button) {
   button.setAttribute("aria-disabled", "true");
   button.textContent = "…";
   complain("");
+  say("Buying …");
+  if (drawer.open) drawer.close();
   try {
-    const accepted = await getJson("/v1/events", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(event),
-    });
-    const moment = Date.parse(accepted.occurred_at);
-    own.add(`${article}@${moment}`);
-    say("Bought. Waiting for the list to hear of it …");
-    await untilKnown(id, article, moment, clicked);
-    if (customerId() !== id) return;
-    const counts = await render(id, { changes: true });
-    if (!counts) return;
-    const took = Math.round(performance.now() - clicked);
-    statusLine.dataset.tookMs = String(took);
-    say(`${took} ms from click to change: ${inWords(counts)}.`, "done");
+    await act("purchase", button.dataset.article, button.dataset.price);
   } catch (error) {
     say("");
     complain(error.message);
+  } finally {
     button.removeAttribute("aria-disabled");
     button.textContent = "Buy";
   }
 }
 
-function inWords({ fresh, moved }) {
-  if (!fresh && !moved) return "the order stayed as it was";
-  const parts = [];
-  if (fresh) parts.push(`${fresh} new`);
-  if (moved) parts.push(`${moved} moved`);
-  return parts.join(", ");
+async function look(button) {
+  const article = button.dataset.article;
+  try {
+    const response = await get(`/fragments/article?article=${encodeURIComponent(article)}`);
+    showDrawer(await response.text());
+    if (customerId()) await act("view", article);
+  } catch (error) {
+    complain(error.message);
+  }
 }
 
-async function untilKnown(id, article, moment, since) {
-  while (performance.now() - since < GIVE_UP_MS) {
-    const known = await getJson(`/v1/customers/${encodeURIComponent(id)}?limit=20`);
-    const there = (row) => row.article_id === article && Date.parse(row.occurred_at) === moment;
-    if (known.history.some(there)) return;
-    await pause(POLL_MS);
-  }
-  throw new Error(
-    `The purchase was accepted, but after ${GIVE_UP_MS / 1000} s it is not in the customer's history. Does the worker run?`,
-  );
+function explain(button) {
+  const because = button.closest(".rec").querySelector(".because");
+  showDrawer("");
+  drawer.querySelector(".drawer-body").replaceChildren(because.content.cloneNode(true));
 }
+
+function showDrawer(html) {
+  drawer.querySelector(".drawer-body").innerHTML = html;
+  drawer.scrollTop = 0;
+  if (!drawer.open) drawer.showModal();
+}
+
+async function choose() {
+  people.showModal();
+  try {
+    const response = await get("/fragments/people");
+    people.querySelector(".people-body").innerHTML = await response.text();
+  } catch (error) {
+    people.querySelector(".people-body").textContent = `Customers cannot be listed just now: ${error.message}`;
+  }
+}
+
+// ---- search, by words or by a photo
+
+const found = document.getElementById("found");
+const dropZone = document.getElementById("drop");
+let searched = 0;
+
+async function search(url, { query = "", preview = "", ...options } = {}) {
+  const turn = ++searched;
+  complain("");
+  say("Searching …");
+  try {
+    const asked = new URLSearchParams({ k: 24, ...(customerId() && { customer_id: customerId() }), ...(query && { q: query }) });
+    const answer = await (await get(`${url}?${asked}`, options)).json();
+    const drawn = await get("/fragments/found", { method: "POST", body: JSON.stringify({ ...answer, query }) });
+    const html = await drawn.text();
+    if (turn !== searched) return;
+    found.innerHTML = html;
+    found.hidden = false;
+    if (preview) {
+      const yours = Object.assign(document.createElement("img"), { src: preview, alt: "Your photo", className: "yours" });
+      found.querySelector(".head").after(yours);
+    }
+    found.querySelector("h2").focus({ preventScroll: true });
+    scrollTo({ top: 0 });
+    say("");
+  } catch (error) {
+    say("");
+    complain(`The search failed: ${error.message}`);
+  }
+}
+
+const PHOTO = /^image\/(jpeg|png|webp)$/;
+
+function searchPhoto(file) {
+  const type = file.type || "application/octet-stream";
+  const send = (preview) => search("/v1/search/image", { method: "POST", headers: { "content-type": type }, body: file, preview });
+  if (!PHOTO.test(type)) {
+    send(""); // the shop says what it can read
+    return;
+  }
+  const reader = new FileReader();
+  reader.onload = () => send(reader.result);
+  reader.onerror = () => complain("The photo cannot be read.");
+  reader.readAsDataURL(file);
+}
+
+function endSearch() {
+  searched += 1;
+  found.hidden = true;
+  found.replaceChildren();
+  const field = document.getElementById("q");
+  if (field) field.value = "";
+  (field ?? document.getElementById("main")).focus({ preventScroll: true });
+}
+
+const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+if (dropZone) {
+  document.addEventListener("dragover", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    dropZone.hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) dropZone.hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    dropZone.hidden = true;
+    if (event.dataTransfer.files[0]) searchPhoto(event.dataTransfer.files[0]);
+  });
+}
+
+// ---- times
 
 function syncClock() {
-  const shown = view.querySelector(".customer")?.dataset.now;
+  const shown = current()?.dataset.now;
   if (shown) clockOffset = Date.parse(shown) - Date.now();
 }
 
@@ -190,77 +333,151 @@ function ago(moment) {
 
 function refreshTimes() {
   for (const time of document.querySelectorAll("time")) time.textContent = ago(Date.parse(time.dateTime));
+  if (silent()) listen();
 }
 
-let tickerSeen = 0;
+// ---- what happens in the shop
 
-async function tick() {
-  const { count, recent } = await getJson("/v1/activity?limit=10");
-  if (count === tickerSeen) return;
-  const first = tickerSeen === 0;
-  const news = recent.filter((row) => row.number > tickerSeen);
-  tickerSeen = count;
-  document.getElementById("ticker-empty").hidden = recent.length > 0;
-  document.getElementById("ticker-count").textContent = count;
-  document.getElementById("ticker").replaceChildren(...recent.map((row) => tickerRow(row, !first && news.includes(row))));
-  const elsewhere = news.some(
-    (row) => row.customer_id === customerId() && !own.has(`${row.article_id}@${Date.parse(row.occurred_at)}`),
-  );
-  if (!first && elsewhere) {
-    await pause(300); // the worker reads the same topic; let it fold first
-    await render(customerId(), { changes: true });
-    say("This customer bought something elsewhere.");
-  }
+const ticker = document.getElementById("ticker");
+const TICKER_ROWS = 14;
+const beats = []; // [time, count]: events a minute over the last of them
+
+function showFresh(ms) {
+  const place = view.querySelector(".fresh-ms");
+  if (place) place.innerHTML = `${Math.round(ms)} <small>ms</small>`;
 }
 
-function tickerRow(row, isNew) {
-  const line = document.createElement("li");
-  if (isNew) line.className = "is-new";
-  const link = document.createElement("a");
-  link.href = `/?customer=${encodeURIComponent(row.customer_id)}`;
-  link.dataset.customer = row.customer_id;
-  link.textContent = row.customer_id;
-  const what = document.createElement("span");
-  const title = row.title ?? `article ${row.article_id}`;
-  const calm = title === title.toUpperCase() ? title.charAt(0) + title.slice(1).toLowerCase() : title;
-  what.textContent = ` ${row.type === "purchase" ? "bought" : row.type} ${calm}`;
-  line.append(link, what);
-  return line;
+function note(who, counts, ms) {
+  const row = document.createElement("li");
+  row.className = "is-feed is-fresh";
+  const line = document.createElement("p");
+  line.textContent = `${who} changed the list: ${inWords(counts)}, ${Math.round(ms)} ms after.`;
+  row.append(line);
+  push([row]);
 }
 
-async function follow() {
-  for (;;) {
-    if (!document.hidden) {
-      try {
-        await tick();
-      } catch {
-        // The ticker is an extra; the page says what matters when someone acts.
-      }
+function push(rows) {
+  ticker.prepend(...rows);
+  while (ticker.children.length > TICKER_ROWS) ticker.lastChild.remove();
+  document.getElementById("ticker-empty").hidden = ticker.children.length > 0;
+}
+
+const DONE = { purchase: "bought", view: "looked at", cart: "put in the cart" };
+
+function tickerRow(act) {
+  const row = document.createElement("li");
+  row.className = "is-fresh";
+  const thumb = document.createElement(act.picture ? "img" : "span");
+  thumb.className = `thumb tone-${act.tone}`;
+  if (act.picture) Object.assign(thumb, { src: act.picture, alt: "" });
+  else thumb.textContent = act.initial;
+  thumb.ariaHidden = "true";
+  const line = document.createElement("p");
+  const who = document.createElement("a");
+  who.href = `/?customer=${encodeURIComponent(act.customer_id)}`;
+  who.dataset.customer = act.customer_id;
+  who.textContent = act.name;
+  const what = document.createElement("b");
+  what.textContent = act.title;
+  line.append(who, ` ${DONE[act.type] ?? act.type} `, what);
+  row.append(thumb, line);
+  return row;
+}
+
+function showRate(count) {
+  const now = Date.now();
+  beats.push([now, count]);
+  while (beats.length > 1 && now - beats[0][0] > 60000) beats.shift();
+  const [first, before] = beats[0];
+  const seconds = (now - first) / 1000;
+  if (seconds > 3) document.getElementById("rate").textContent = Math.round(((count - before) / seconds) * 60).toLocaleString("en");
+  const steps = beats.slice(1).map(([at, seen], i) => (seen - beats[i][1]) / Math.max(0.2, (at - beats[i][0]) / 1000));
+  const most = Math.max(1, ...steps);
+  const points = steps.map((step, i) => `${((i / Math.max(1, steps.length - 1)) * 120).toFixed(1)},${(23 - (step / most) * 21).toFixed(1)}`);
+  document.querySelector("#spark polyline").setAttribute("points", points.join(" "));
+}
+
+const told = {
+  line(state) {
+    const line = document.getElementById("line");
+    line.className = `line is-${state}`;
+    line.textContent = state === "on" ? "live" : "reconnecting";
+  },
+  beat(data) {
+    showRate(data.count);
+  },
+  acts(data) {
+    showRate(data.count);
+    push(data.rows.map(tickerRow));
+  },
+  async feed(data) {
+    if (own.has(data.event_id)) return;
+    showFresh(data.ms);
+    try {
+      const counts = await render(address(), { changes: true });
+      if (counts) note(`Something ${short(customerId())} did elsewhere`, counts, data.ms);
+    } catch {
+      // The next event tries again; who acts on the page is told of what is wrong.
     }
-    await pause(TICKER_MS);
-  }
+  },
+};
+
+function listen() {
+  beats.length = 0;
+  follow(customerId(), told);
 }
+
+// ---- hands
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest(".buy");
-  if (button && button.getAttribute("aria-disabled") !== "true") buy(button);
-  const link = event.target.closest("a[data-customer]");
+  const on = (selector) => event.target.closest(selector);
+  const button = on(".buy, .view, .why, .close, #choose, #clear");
+  if (button?.matches(".buy")) {
+    if (button.getAttribute("aria-disabled") !== "true") buy(button);
+  } else if (button?.matches(".view")) look(button);
+  else if (button?.matches(".why")) explain(button);
+  else if (button?.matches(".close")) button.closest("dialog").close();
+  else if (button?.matches("#choose")) choose();
+  else if (button?.matches("#clear")) endSearch();
+  else if (event.target instanceof HTMLDialogElement) event.target.close(); // beside it, on the shade
+  const link = on("a[data-customer]");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
-    open(link.dataset.customer);
+    if (people.open) people.close();
+    open({ customer: link.dataset.customer });
   }
 });
-document.getElementById("pick")?.addEventListener("change", (event) => open(event.target.value));
-document.getElementById("by-id").addEventListener("submit", (event) => {
+document.addEventListener("change", (event) => {
+  const form = event.target.closest(".strategies");
+  if (form) open({ strategy: form.strategy.value, against: form.against.value });
+});
+document.getElementById("photo")?.addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // the same photo may be chosen again
+  if (file) searchPhoto(file);
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.id === "search") {
+    event.preventDefault();
+    const words = event.target.q?.value.trim();
+    if (words) search("/v1/search/text", { query: words });
+    return;
+  }
+  if (event.target.id !== "by-id") return;
   event.preventDefault();
-  const field = document.getElementById("customer-id");
-  if (field.value.trim()) open(field.value.trim());
+  const id = event.target.customer.value.trim();
+  if (!id) return;
+  people.close();
+  open({ customer: id });
 });
 addEventListener("popstate", () => {
-  const id = new URLSearchParams(location.search).get("customer") ?? document.getElementById("pick")?.value;
-  if (id) open(id, false);
+  const query = Object.fromEntries(new URLSearchParams(location.search));
+  if (query.customer) open({ strategy: "full", against: "", ...query }, false);
 });
 
+const searchForm = document.getElementById("search");
+if (searchForm) searchForm.hidden = false;
 syncClock();
-setInterval(refreshTimes, 15000);
-follow();
+keepRail(null);
+setInterval(refreshTimes, 10000);
+listen();

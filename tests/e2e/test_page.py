@@ -1,9 +1,12 @@
-"""The page in a real browser: Buy is clicked and the list changes."""
+"""The page in a real browser: what is bought, seen, chosen and asked there, and how it is for those who see little."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import time
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +31,10 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
+SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+SHOE = article_number("shoe", 3)
+TOP = article_number("top", 0)
+KNOWN = ("ann", "bea", "cleo")
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +45,33 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=[(1400, 900), (390, 844)], ids=["wide", "narrow"])
+@pytest.fixture(scope="module", autouse=True)
+def known(live: Stack) -> None:
+    """Three customers with a history; with the last of them the worker is known to run."""
+    for customer in KNOWN:
+        for article in (SHOE, TOP):
+            elsewhere(live, customer, article)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"{live.api_url}v1/customers/{KNOWN[-1]}", timeout=10) as answer:
+            if json.load(answer)["events"] == 2:
+                return
+        time.sleep(0.2)
+    raise TimeoutError("the worker has not folded a purchase within 60 s")
+
+
+@pytest.fixture(params=SIZES.values(), ids=SIZES)
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    width, height = request.param
+    yield from opened(browser, *request.param)
+
+
+@pytest.fixture
+def wide(browser: Browser) -> Iterator[Page]:
+    yield from opened(browser, *SIZES["wide"])
+
+
+def opened(browser: Browser, width: int, height: int) -> Iterator[Page]:
+    """A page; whatever it reports as an error fails its test."""
     page = browser.new_page(viewport={"width": width, "height": height})
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -50,26 +81,178 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     assert problems == []
 
 
-def test_buy_changes_the_list_within_a_second(page: Page, live: Stack) -> None:
-    size = page.viewport_size
-    assert size is not None
-    customer = f"shopper-{size['width']}"
-    page.goto(f"{live.api_url}?customer={customer}")
+def visit(page: Page, live: Stack, customer: str, rest: str = "") -> None:
+    page.goto(f"{live.api_url}?customer={customer}{rest}")
     expect(page.locator("#recommendations .rec").first).to_be_visible(timeout=30_000)
-    shoe = article_number("shoe", 3)
-    before = order(page)
-    assert shoe in before
-    expect(page.locator(".badge.cold")).to_be_visible()
-    page.locator(f'.buy[data-article="{shoe}"]').click()
-    expect(page.locator("#status")).to_have_class(re.compile(r"\bdone\b"), timeout=10_000)
-    took_ms = float(page.locator("#status").get_attribute("data-took-ms") or "nan")
-    after = order(page)
-    assert after != before
-    expect(page.locator(".badge.cold")).to_have_count(0)
-    expect(page.locator("#history li").first).to_have_attribute("data-key", re.compile(shoe))
-    assert took_ms < 1_000, f"click to change took {took_ms} ms"
-    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    expect(page.locator("#line")).to_have_text("live", timeout=10_000)
 
 
 def order(page: Page) -> list[str | None]:
     return [rec.get_attribute("data-article") for rec in page.locator("#recommendations .rec").all()]
+
+
+def elsewhere(live: Stack, customer: str, article: str) -> None:
+    """A purchase that comes from another till."""
+    body = json.dumps({"type": "purchase", "customer_id": customer, "article_id": article, "price": 9.5}).encode()
+    request = urllib.request.Request(
+        f"{live.api_url}v1/events", body, {"content-type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 202
+
+
+def test_buy_changes_the_list_within_a_second(page: Page, live: Stack) -> None:
+    size = page.viewport_size
+    assert size is not None
+    visit(page, live, f"shopper-{size['width']}")
+    before = order(page)
+    assert SHOE in before
+    expect(page.locator(".badge.cold")).to_be_visible()
+    page.locator(f'#recommendations .buy[data-article="{SHOE}"]').click()
+    expect(page.locator("#status")).to_have_class(re.compile(r"\bdone\b"), timeout=10_000)
+    took_ms = float(page.locator("#status").get_attribute("data-took-ms") or "nan")
+    assert order(page) != before
+    expect(page.locator(".badge.cold")).to_have_count(0)
+    expect(page.locator("#history li").first).to_have_attribute("data-key", re.compile(SHOE))
+    expect(page.locator("#ticker .is-feed").first).to_contain_text("Your purchase changed the list")
+    expect(page.locator(".fresh-ms")).to_contain_text("ms")
+    assert took_ms < 1_000, f"click to change took {took_ms} ms"
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+def test_a_look_opens_the_article_and_is_an_event(page: Page, live: Stack) -> None:
+    size = page.viewport_size
+    assert size is not None
+    visit(page, live, f"looker-{size['width']}")
+    page.locator(f'#recommendations .view[data-article="{SHOE}"]').click()
+    drawer = page.locator("#drawer")
+    expect(drawer.locator("h2")).to_have_text("Shoe 3")
+    expect(drawer.locator(".strip li").first).to_be_visible()
+    expect(page.locator("#history li").first).to_contain_text("viewed", timeout=10_000)
+    page.keyboard.press("Escape")
+    expect(drawer).not_to_be_visible()
+
+
+def test_what_is_bought_in_the_drawer_is_bought(wide: Page, live: Stack) -> None:
+    visit(wide, live, "drawer-buyer")
+    wide.locator(f'#recommendations .view[data-article="{SHOE}"]').click()
+    wide.locator("#drawer .article .buy").click()
+    expect(wide.locator("#drawer")).not_to_be_visible()
+    expect(wide.locator("#history li").first).to_contain_text("bought", timeout=10_000)
+
+
+def test_the_list_says_why(page: Page, live: Stack) -> None:
+    visit(page, live, "ann")
+    why = page.locator("#recommendations .why").first
+    why.click()
+    drawer = page.locator("#drawer")
+    expect(drawer.locator("h2")).to_contain_text("Why ")
+    expect(drawer.locator(".sources li").first).to_be_visible()
+    expect(drawer.locator(".stages", has_text="retrieval")).to_contain_text("candidates")
+    drawer.locator(".close").click()
+    expect(drawer).not_to_be_visible()
+    expect(why).to_be_focused()
+
+
+def test_two_strategies_stand_side_by_side(wide: Page, live: Stack) -> None:
+    visit(wide, live, "ann")
+    wide.locator('select[name="against"]').select_option("popular")
+    expect(wide.locator(".beside .column")).to_have_count(2)
+    expect(wide.locator(".both")).to_contain_text("are in both lists")
+    assert "against=popular" in wide.url
+    wide.go_back()
+    expect(wide.locator(".beside")).to_have_count(0)
+
+
+def test_another_customer_is_chosen(page: Page, live: Stack) -> None:
+    visit(page, live, "ann")
+    page.locator("#choose").click()
+    page.locator('#people a[data-customer="bea"]').click(timeout=10_000)
+    expect(page.locator("h1")).to_contain_text("bea")
+    expect(page.locator("#chosen")).to_have_text("bea")
+    page.locator("#choose").click()
+    page.locator("#customer-id").fill("brand-new")
+    page.locator("#customer-id").press("Enter")
+    expect(page.locator("h1")).to_contain_text("brand-new")
+    expect(page.locator(".badge.cold")).to_be_visible()
+
+
+def test_somebody_new_gets_what_is_popular(wide: Page, live: Stack) -> None:
+    visit(wide, live, "ann")
+    wide.locator(".newcomer").click()
+    expect(wide.locator("h1")).to_contain_text("guest-")
+    expect(wide.locator(".badge.cold")).to_be_visible()
+    wide.locator(".why").first.click()
+    expect(wide.locator("#drawer .sources")).to_contain_text("Popular now")
+
+
+def test_the_ticker_tells_what_others_do_and_the_list_follows(wide: Page, live: Stack) -> None:
+    visit(wide, live, "watched")
+    elsewhere(live, "somebody", TOP)
+    expect(wide.locator("#ticker li", has_text="somebody").first).to_contain_text("bought Top 0", timeout=10_000)
+    elsewhere(live, "watched", SHOE)
+    expect(wide.locator("#ticker .is-feed").first).to_contain_text("elsewhere changed the list", timeout=10_000)
+    expect(wide.locator("#history li").first).to_have_attribute("data-key", re.compile(SHOE))
+
+
+def test_words_find_what_says_them(page: Page, live: Stack) -> None:
+    visit(page, live, "ann")
+    page.locator("#q").fill("shoe 3")
+    page.locator("#q").press("Enter")
+    expect(page.locator("#found h2")).to_have_text("“shoe 3”", timeout=10_000)
+    expect(page.locator("#found .rec").first).to_have_attribute("data-article", SHOE)
+    expect(page.locator("#found h2")).to_be_focused()
+    page.locator("#found .why").first.click()
+    expect(page.locator("#drawer .sources")).to_contain_text("Your search")
+    page.keyboard.press("Escape")
+    page.locator("#clear").click()
+    expect(page.locator("#found")).not_to_be_visible()
+
+
+def test_a_keyboard_is_enough(wide: Page, live: Stack) -> None:
+    visit(wide, live, "keys")
+    wide.keyboard.press("Tab")
+    expect(wide.locator(".skip")).to_be_focused()
+    wide.keyboard.press("Enter")
+    button = wide.locator(f'#recommendations .buy[data-article="{SHOE}"]')
+    button.focus()
+    wide.keyboard.press("Enter")
+    expect(wide.locator("#status")).to_have_class(re.compile(r"\bdone\b"), timeout=10_000)
+    # The list was drawn anew; the keyboard is still on a button of it.
+    assert wide.evaluate("document.activeElement.classList.contains('buy')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_axe_finds_nothing_serious(browser: Browser, live: Stack, size: tuple[int, int], scheme: str) -> None:
+    """The page, the two drawers, the picker, and two lists beside each other."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.emulate_media(reduced_motion="reduce")
+    try:
+        found: list[str] = []
+
+        def look(at: str) -> None:
+            for violation in axe.Axe().run(page).response["violations"]:
+                if violation["impact"] in ("serious", "critical"):
+                    places = [node["target"] for node in violation["nodes"]][:3]
+                    found.append(f"{at}: {violation['id']} {violation['help']} {places}")
+
+        visit(page, live, "cleo")
+        expect(page.locator("#similar .strip")).to_be_visible()
+        look("page")
+        page.locator(".why").first.click()
+        look("why")
+        page.keyboard.press("Escape")
+        page.locator("#recommendations .view").first.click()
+        expect(page.locator("#drawer .strip")).to_be_visible()
+        look("article")
+        page.keyboard.press("Escape")
+        page.locator("#choose").click()
+        expect(page.locator("#people li").first).to_be_visible()
+        look("people")
+        visit(page, live, "cleo", "&against=popular")
+        look("beside")
+        assert found == []
+    finally:
+        page.close()

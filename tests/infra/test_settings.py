@@ -86,6 +86,8 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "clock.started_at": "5",
         "clock.speed": "2",
         "log.level": "debug",
+        "page.enabled": "false",
+        "page.prices": "false",
         "llm.url": "http://h:1/v1",
         "llm.rerank": "always",
         "llm.answer_tokens_as": "max_completion_tokens",

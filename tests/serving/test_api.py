@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from infra.clock import ManualClock
-from infra.settings import ApiSettings, KafkaSettings, Settings
+from infra.settings import ApiSettings, KafkaSettings, PageSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
@@ -52,14 +53,14 @@ def shop() -> Shop:
 class Client:
     """Calls the application in this process, on a loop of its own, with its lifespan held open."""
 
-    def __init__(self, shop: Shop, api: ApiSettings | None = None) -> None:
-        self._api = api or ApiSettings()
+    def __init__(self, shop: Shop, api: ApiSettings | None = None, page: PageSettings | None = None) -> None:
+        self._settings = Settings(api=api or ApiSettings(), page=page or PageSettings())
         self._runner = asyncio.Runner()
         self._held = AsyncExitStack()
         self._client = self._runner.run(self._open(shop))
 
     async def _open(self, shop: Shop) -> httpx.AsyncClient:
-        app = build_api(Settings(api=self._api), shop.opened)
+        app = build_api(self._settings, shop.opened)
         state = await self._held.enter_async_context(app.router.lifespan_context(app))
 
         async def with_state(scope: Any, receive: Any, send: Any) -> None:
@@ -262,6 +263,73 @@ def test_metrics_and_documents(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "examples" in paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     assert client.get("/static/shop.js").status_code == 200
+
+
+def test_the_answer_of_a_search_is_drawn(client: Client) -> None:
+    item = {"article_id": "tea", "rank": 1, "score": 0.9, "source": "text"}
+    page = client.post("/fragments/found", json={"items": [item], "found": 1_312, "query": "<b>tea", "scope": None})
+    assert page.status_code == 200
+    assert "“&lt;b&gt;tea”" in page.text and "1,312 found" in page.text and page.text.count('class="buy"') == 1
+    assert "Nothing fits" in client.post("/fragments/found", json={"items": []}).text
+    assert client.post("/fragments/found", json={"items": "tea"}).status_code == 422
+
+
+def test_what_cannot_be_searched_offers_no_search(client: Client) -> None:
+    assert 'role="search"' not in client.get("/").text
+
+
+def test_the_fragment_says_whether_the_customer_has_the_event(client: Client, shop: Shop) -> None:
+    page = client.get("/fragments/customer", params={"customer": "anna", "knows": "anna-0-bread"})
+    assert page.headers["modiste-knows"] == "yes"
+    assert "modiste-knows" not in client.get("/fragments/customer", params={"customer": "anna"}).headers
+
+
+def test_two_strategies_stand_side_by_side(client: Client) -> None:
+    page = client.get("/", params={"customer": "anna", "strategy": "full", "against": "popular"})
+    assert "3 of 3 are in both lists" in page.text
+    assert client.get("/", params={"customer": "anna", "against": "best"}).status_code == 422
+
+
+def test_the_page_chooses_who_did_most(client: Client, shop: Shop) -> None:
+    asyncio.run(buy(shop.store, "zoe", "tea", "milk", "bread"))
+    assert 'data-customer="zoe"' in client.get("/").text
+    people = client.get("/fragments/people").text
+    assert people.index("anna") < people.index("zoe")
+    assert "3 events ·" in people and "1 event ·" in people
+
+
+def test_somebody_new_has_an_id_of_their_own(client: Client) -> None:
+    places = {client.get("/new").headers["location"] for _ in range(2)}
+    assert len(places) == 2 and all(place.startswith("/?customer=guest-") for place in places)
+
+
+def test_the_page_can_be_taken_away(shop: Shop) -> None:
+    client = Client(shop, page=PageSettings(enabled=False))
+    try:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/", "/live", "/pictures/tea", "/static/shop.js"):
+            assert client.get(path).status_code == 404
+    finally:
+        client.close()
+
+
+def test_a_picture_comes_with_a_tag_and_may_do_nothing(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "tea.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
+    client = Client(shop, page=PageSettings(pictures=tmp_path))
+    try:
+        picture = client.get("/pictures/tea")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/svg+xml")
+        assert "script" not in picture.headers["content-security-policy"].replace("sandbox", "")
+        assert picture.headers["content-security-policy"].endswith("sandbox")
+        tagged = client.get("/pictures/tea", headers={"if-none-match": picture.headers["etag"]})
+        assert (tagged.status_code, tagged.content) == (304, b"")
+        assert client.get("/pictures/milk").status_code == 404
+        assert client.get("/pictures/..%2Ftea").status_code == 404
+        assert client.get("/pictures/tea", params={"width": 5_000}).json()["allowed"] == [320, 640]
+        page = client.get("/", params={"customer": "anna"}).text
+        assert 'src="/pictures/tea?width=320"' in page and 'src="/pictures/milk' not in page
+    finally:
+        client.close()
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("post", "/v1/customers", 405)])

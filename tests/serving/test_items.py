@@ -13,6 +13,7 @@ def test_items_table_keeps_what_is_missing() -> None:
         "article_id": "apple",
         "title": "Apple",
         "category": "Fruit",
+        "subcategory": "Apples",
         "department": "Food",
         "price": None,
     }

@@ -1,0 +1,109 @@
+"""What happens in the shop, told to open pages as it happens: one stream of server-sent events a page.
+
+    acts   {count, rows}: the newest of what happened since the last one, at most twice a second
+    feed   {event_id, ms}: the state of the page's customer has this event, so that a new answer knows it; `ms` after
+           the event was read from the topic
+    beat   {count}: nothing happened for a while, but the line is alive
+
+Nothing is queued for a page: each reads the ring of the last events for itself, so one that is slow misses some and
+holds up nobody. A browser that lost the line comes back by itself and says in `Last-Event-ID` how far it had read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from infra.errors import Unavailable
+from serving.activity import Activity
+from serving.api_front import Front, Fronts, picture_url
+from serving.api_gateway import Gateway
+from serving.api_routes import Needs
+from serving.known import until_known
+from serving.page_view import named
+
+SHOWN = 12
+PACE_S = 0.5
+BEAT_S = 10.0
+RETRY_MS = 2_000
+# A browser opens a new line at once; one that nobody reads any more does not stay for ever.
+MAX_LINE_S = 3_600.0
+
+router = APIRouter(include_in_schema=False)
+
+
+def _message(event: str, count: int, data: object) -> bytes:
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (event.encode(), count, msgspec.json.encode(data))
+
+
+def _row(gateway: Gateway, front: Front, seen: Activity) -> dict[str, object]:
+    article = front.article(gateway, seen.article_id)
+    return {
+        "event_id": seen.event_id,
+        "type": seen.type,
+        "customer_id": seen.customer_id,
+        "name": named(seen.customer_id),
+        "title": article.title,
+        "tone": article.tone,
+        "initial": article.initial,
+        "picture": picture_url(article),
+    }
+
+
+async def follow(gateway: Gateway, front: Front, customer_id: str, after: int | None) -> AsyncIterator[bytes]:
+    """The messages of one line. `after`: the count that was read last, None for a page that has just been opened."""
+    ring = gateway.activity
+    began = told = time.monotonic()
+    read = after if after is not None and after <= ring.count else max(0, ring.count - SHOWN)
+    waiting: list[Activity] = []
+    yield b"retry: %d\n\n" % RETRY_MS + _message("beat", ring.count, {"count": ring.count})
+    while time.monotonic() - began < MAX_LINE_S:
+        patience = max(0.0, told + PACE_S - time.monotonic()) if waiting else BEAT_S
+        await ring.wait(read, patience)
+        new = ring.since(read)
+        mine = [seen for seen in new if seen.customer_id == customer_id]
+        read, waiting = ring.count, [*waiting, *new][-SHOWN:]
+        if mine and await _known(gateway, mine[-1]):
+            ms = round((time.monotonic() - mine[-1].seen_at) * 1e3, 1)
+            yield _message("feed", read, {"event_id": mine[-1].event_id, "ms": ms})
+        now = time.monotonic()
+        if waiting and now - told >= PACE_S:
+            rows = [_row(gateway, front, seen) for seen in reversed(waiting)]
+            yield _message("acts", read, {"count": read, "rows": rows})
+            told, waiting = now, []
+        elif not waiting and now - told >= BEAT_S:
+            yield _message("beat", read, {"count": read})
+            told = now
+
+
+async def _known(gateway: Gateway, seen: Activity) -> bool:
+    try:
+        return await until_known(gateway.store, seen.customer_id, seen.event_id)
+    except Unavailable:
+        return False
+
+
+@router.get("/live")
+async def live(
+    gateway: Needs,
+    front: Fronts,
+    customer: Annotated[str, Query(max_length=128)] = "",
+    last_event_id: Annotated[str, Header(max_length=20)] = "",
+) -> StreamingResponse:
+    """A line of server-sent events for a page that shows `customer`.
+
+    Raises:
+        Problem: too many lines are open already.
+    """
+    front.check_room()
+    after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else None
+    return StreamingResponse(
+        front.line(follow(gateway, front, customer.strip(), after)),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )

@@ -1,0 +1,199 @@
+"""What the shop page shows of answers and customers: plain values, ready for a template."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serving.messages import Item, Recommendations
+
+TONES = 10
+SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
+
+# What a source means to a shopper: in a word or two on the card, in a sentence in the drawer.
+SOURCES: Mapping[str, tuple[str, str]] = {
+    "repurchase": ("Bought before", "You bought it before, and it is about time again."),
+    "variants": ("Another colour", "The same product as one you chose, in another colour or size."),
+    "covisitation": ("Goes with yours", "Others took it together with, or soon after, what you chose."),
+    "popular": ("Popular now", "Many are buying it just now."),
+    "collab": ("People like you", "Customers with a basket like yours chose it."),
+    "two_tower": ("Your taste", "It is near to what you chose lately."),
+    "content": ("Your style", "It reads or looks like what you chose."),
+    "hybrid": ("Your taste", "A blend of likeness, people like you and what you chose lately."),
+    "text": ("Your search", "Its words fit what you searched for."),
+    "image": ("Your photo", "It looks like your photo."),
+}
+STRATEGY_NAMES: Mapping[str, str] = {
+    "full": "Everything, ranked",
+    "hybrid": "Blend, no ranker",
+    "repurchase": "Bought before",
+    "variants": "Other colours",
+    "covisitation": "Goes with yours",
+    "popular": "Popular now",
+    "collab": "People like you",
+    "two_tower": "Your taste",
+    "content": "Your style",
+}
+
+Entry = Mapping[str, str | int | float]
+Described = Mapping[str, str | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An article as a card shows it. tone: one of TONES quiet colours, by department and category · initial: the first
+    letter of the title."""
+
+    article_id: str
+    title: str
+    category: str
+    department: str
+    price: float | None
+    picture: bool
+    tone: int
+    initial: str
+
+    @property
+    def where(self) -> str:
+        """Category and department, without saying one word twice."""
+        parts = [part for part in (self.category, self.department) if part]
+        if len(parts) == 2 and parts[0].casefold() == parts[1].casefold():
+            parts.pop()
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One place of a list. share: the score beside the best one's, 0 to 1 · sources: best first · reason: the sentence
+    of the answer, None where it gives none · places: where the sources that found it had it, from 1 · gates: the share
+    of each of the ranker's experts in the score, where the trace tells."""
+
+    article: Article
+    rank: int
+    score: float
+    share: float
+    sources: tuple[str, ...]
+    reason: str | None
+    places: Mapping[str, int] = field(default_factory=dict)
+    gates: tuple[float, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """Why, on the card itself."""
+        return self.reason or SOURCES.get(self.sources[0], (self.sources[0].replace("_", " "), ""))[0]
+
+    @property
+    def explained(self) -> list[tuple[str, str, int | None]]:
+        """Name and sentence of each source that found it, and its place there."""
+        told = []
+        for source in self.sources:
+            name, sentence = SOURCES.get(source, (source.replace("_", " "), ""))
+            told.append((name, sentence, self.places.get(source)))
+        return told
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long before `now`, in the largest whole unit: "3 days ago"."""
+    seconds = (now - moment).total_seconds()
+    for size, unit in SPANS:
+        count = int(seconds // size)
+        if count >= 1:
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def tidy(text: str) -> str:
+    """Titles of some catalogues are in capitals throughout; those are set like the others."""
+    return text.capitalize() if text.isupper() and len(text) > 3 else text
+
+
+def named(customer_id: str) -> str:
+    """An id as a name: one of 64 hex digits is known by its ends."""
+    return customer_id if len(customer_id) <= 18 else f"{customer_id[:6]}…{customer_id[-4:]}"
+
+
+def article_of(described: Described, has_picture: Callable[[str], bool]) -> Article:
+    article_id = str(described["article_id"])
+    title = tidy(str(described["title"] or f"Article {article_id}"))
+    category, department = kind_of(described), tidy(str(described["department"] or ""))
+    price = described["price"]
+    return Article(
+        article_id=article_id,
+        title=title,
+        category=category,
+        department=department,
+        price=float(price) if price is not None else None,
+        picture=has_picture(article_id),
+        tone=zlib.crc32(f"{department}/{category}".encode()) % TONES,
+        initial=next((sign for sign in title if sign.isalnum()), "·").upper(),
+    )
+
+
+def kind_of(described: Described) -> str:
+    """The nearest word for what it is that its title does not say already: subcategory, else category, else nothing."""
+    title = str(described["title"] or "").casefold()
+    for name in ("subcategory", "category"):
+        word = str(described.get(name) or "")
+        if word and not title.startswith(word.casefold()):
+            return tidy(word)
+    return ""
+
+
+def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequence[Entry] = ()) -> list[Card]:
+    """The places of a list, in order; `trace` of its answer may tell more of each."""
+    top = max((item.score for item in items), default=0.0)
+    told = {str(entry.get("article_id")): entry for entry in trace if entry.get("stage") == "item"}
+    return [
+        Card(
+            article=describe(item.article_id),
+            rank=item.rank,
+            score=item.score,
+            share=min(1.0, max(0.0, item.score / top)) if top > 0 else 0.0,
+            sources=tuple(filter(None, item.source.split("+"))) or ("popular",),
+            reason=item.reason,
+            places=_places(told.get(item.article_id, {})),
+            gates=_gates(told.get(item.article_id, {})),
+        )
+        for item in items
+    ]
+
+
+def _places(entry: Entry) -> dict[str, int]:
+    found = ((key, value) for key, value in entry.items() if key.startswith("rank.") and isinstance(value, int))
+    return {key.removeprefix("rank."): value + 1 for key, value in found}
+
+
+def _gates(entry: Entry) -> tuple[float, ...]:
+    return tuple(float(value) for key, value in entry.items() if key.startswith("gate."))
+
+
+def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
+    """The kinds of articles acted on most often, in the order of how often; of equals the one met first."""
+    counted = Counter(kind for row in rows if (kind := kind_of(row)))
+    return [name for name, _ in counted.most_common(at_most)]
+
+
+def stages(answer: Recommendations) -> list[tuple[str, str]]:
+    """The trace in words: name of the stage, and what it did."""
+    told = []
+    dropped = Counter(str(entry.get("rule")) for entry in answer.trace if entry.get("stage") == "drop")
+    for entry in answer.trace:
+        # What is said of single articles stands with them; of those that were dropped, how many by which rule.
+        if entry.get("stage") in ("item", "drop"):
+            continue
+        facts = [f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in entry.items() if key != "stage"]
+        told.append((str(entry.get("stage", "")).replace("_", " "), ", ".join(facts)))
+    if dropped:
+        told.append(
+            ("rules", ", ".join(f"{rule.replace('_', ' ')} {count:,}" for rule, count in dropped.most_common()))
+        )
+    return told
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

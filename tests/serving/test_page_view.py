@@ -1,0 +1,111 @@
+"""What the page shows of answers: names, reasons in words, tiles that stay the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from serving.messages import STRATEGIES, Item, Recommendations
+from serving.page_view import (
+    SOURCES,
+    STRATEGY_NAMES,
+    TONES,
+    ago,
+    article_of,
+    cards,
+    favourites,
+    kind_of,
+    named,
+    stages,
+)
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def described(article_id: str = "7", **given: str | float | None) -> dict[str, str | float | None]:
+    return {"article_id": article_id, "title": None, "category": None, "department": None, "price": None, **given}
+
+
+def article(article_id: str):  # type: ignore[no-untyped-def]
+    return article_of(described(article_id, title="Coat"), lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago"), (400 * 86_400, "1 year ago")],
+)
+def test_how_long_ago(before: int, said: str) -> None:
+    assert ago(NOW - timedelta(seconds=before), NOW) == said
+
+
+def test_an_article_without_a_title_is_named_by_its_id() -> None:
+    shown = article_of(described(), lambda _: True)
+    assert (shown.title, shown.initial, shown.picture, shown.where) == ("Article 7", "A", True, "")
+
+
+def test_capitals_are_calmed_and_a_word_is_not_said_twice() -> None:
+    shown = article_of(described(title="“SOFT DRINKS”", category="DELI", department="Deli"), lambda _: False)
+    assert (shown.title, shown.initial, shown.where) == ("“soft drinks”", "S", "Deli")
+
+
+def test_a_tile_keeps_its_colour_by_category() -> None:
+    one, other = (article_of(described(str(n), title=f"Coat {n}", category="Coats"), lambda _: False) for n in range(2))
+    assert one.tone == other.tone and 0 <= one.tone < TONES
+
+
+def test_a_card_says_why_in_words() -> None:
+    items = [
+        Item(article_id="a", rank=1, score=0.5, source="repurchase+popular"),
+        Item(article_id="b", rank=2, score=0.1, source="stargazing"),
+        Item(article_id="c", rank=3, score=-1.0, source="two_tower"),
+    ]
+    first, second, third = cards(items, article)
+    assert (first.short, first.share) == ("Bought before", 1.0)
+    assert [(name, place) for name, _, place in first.explained] == [("Bought before", None), ("Popular now", None)]
+    assert (second.short, second.share) == ("stargazing", 0.2)
+    assert third.share == 0.0
+
+
+def test_a_trace_tells_more_of_each_card() -> None:
+    trace = [
+        {"stage": "retrieval", "candidates": 9},
+        {"stage": "drop", "article_id": "x", "rule": "out_of_stock"},
+        {"stage": "drop", "article_id": "y", "rule": "out_of_stock"},
+        {"stage": "item", "article_id": "a", "rank": 1, "rank.popular": 4, "gate.0": 0.25, "gate.1": 0.75},
+    ]
+    items = [Item(article_id=name, rank=1, score=1.0, source="popular", reason="Many buy it.") for name in "ab"]
+    told, untold = cards(items, article, trace)
+    assert (told.places, told.gates, told.explained[0][2]) == ({"popular": 5}, (0.25, 0.75), 5)
+    assert (untold.places, untold.gates, untold.short) == ({}, (), "Many buy it.")
+    answer = Recommendations(request_id="r", customer_id="c", trace=trace)
+    assert stages(answer) == [("retrieval", "candidates 9"), ("rules", "out of stock 2")]
+
+
+def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
+    assert set(STRATEGY_NAMES) == set(STRATEGIES)
+    assert set(STRATEGIES) - {"full"} <= set(SOURCES)
+    assert all(sentence.endswith(".") for _, sentence in SOURCES.values())
+
+
+def test_what_is_liked_is_what_was_acted_on_most() -> None:
+    rows = [described(category=name) for name in ("SHOES", "Coats", None, "SHOES", "Hats", "Hats", "Bags")]
+    assert favourites(rows) == ["Shoes", "Hats", "Coats"]
+
+
+def test_the_nearest_word_that_the_title_does_not_say() -> None:
+    hoodie = described(title="Hosse hoodie", category="Garment Upper body", subcategory="Hoodie")
+    milk = described(title="Milk, 1 ga", category="FLUID MILK", subcategory="MILK")
+    bread = described(title="Bread", category="BREAD")
+    assert [kind_of(row) for row in (hoodie, milk, bread, described())] == ["Hoodie", "Fluid milk", "", ""]
+
+
+def test_a_long_id_is_known_by_its_ends() -> None:
+    assert (named("1228"), named("0123456789abcdef0123")) == ("1228", "012345…0123")
+
+
+def test_the_trace_in_words() -> None:
+    answer = Recommendations(
+        request_id="r", customer_id="c", trace=[{"stage": "ranking", "scored": 1_200, "ms": 2.3456, "by": "mmoe"}]
+    )
+    assert stages(answer) == [("ranking", "scored 1,200, ms 2.35, by mmoe")]
