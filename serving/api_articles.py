@@ -40,8 +40,11 @@ async def similar_articles(
     article_id: ArticleId,
     gateway: Needs,
     by: Annotated[
-        Literal["content", "two_tower", "covisitation"],
-        Query(description="looks and reads alike, is bought by alike customers, or is bought together with it"),
+        Literal["content", "two_tower", "covisitation", "blend"],
+        Query(
+            description="looks and reads alike, is bought by alike customers, is bought together with it, or the first "
+            "two at once"
+        ),
     ] = "content",
     top_k: Annotated[int, Query(ge=1, le=MAX_K)] = 12,
     variants: Annotated[bool, Query(description="whether the same product in another colour counts")] = True,

@@ -25,10 +25,10 @@ from serving.api_front import Front, Fronts, picture_url
 from serving.api_gateway import Gateway
 from serving.api_problems import Problem
 from serving.api_routes import Needs
+from serving.articles import similar
 from serving.known import until_known
 from serving.messages import MAX_K, STRATEGIES, Item, RecommendationRequest
 from serving.page_view import STRATEGY_NAMES, ago, cards, favourites, named, stages, tidy
-from serving.similar import similar
 from streams.store import load_readable
 
 HERE = Path(__file__).parent
@@ -222,8 +222,8 @@ async def article(request: Request, gateway: Needs, front: Fronts, article: Aske
 
 async def _similar(gateway: Gateway, front: Front, article_id: str) -> list[Any]:
     loaded = gateway.holder.current
-    items = await asyncio.to_thread(similar, loaded.runtime.catalog, article_id, RAIL, loaded.shelf)
-    return cards(items, lambda found: front.article(gateway, found))
+    found = await asyncio.to_thread(similar, loaded, article_id, "blend", RAIL, titles=False)
+    return cards(found.items if found else [], lambda item: front.article(gateway, item))
 
 
 def _facts(gateway: Gateway, article_id: str) -> list[tuple[str, str]]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.answers import Similar
 from serving.items import ATTRIBUTES
-from serving.messages import Item
+from serving.messages import RecommendationRequest
 from serving.reload import Loaded
-from serving.retrieval.candidates import Floats, Found, Ints, best
+from serving.retrieval.candidates import CandidateSet, Floats, Found, Ints, best
 from serving.runtime import Catalog
+from serving.search import NOBODY
 from serving.shelf import Shelf
 
 MAX_VARIANTS = 50
+DEPTH = 300  # looked at beyond k: caps and titles leave some out
+BUYERS = 0.4  # what their vectors weigh beside content's
 
 
 def details(loaded: Loaded, article_id: str) -> dict[str, object] | None:
@@ -49,33 +53,48 @@ def _variants(loaded: Loaded, row: int) -> list[str]:
     return sorted(ids)
 
 
-def similar(loaded: Loaded, article_id: str, by: str, k: int, *, variants: bool = True) -> Similar | None:
-    """Up to `k` articles that can be had now, None for an article that the bundle in use does not know.
+def similar(
+    loaded: Loaded, article_id: str, by: str, k: int, *, variants: bool = True, titles: bool = True
+) -> Similar | None:
+    """Up to `k` articles that anybody may be shown now, by the shop's rules; None for an article that the bundle in use
+    does not know.
 
     Args:
         by: a key of MEASURES.
         variants: whether others of the same product count.
+        titles: whether others of the same title count; without, there is one of each. Sizes and flavours share it.
     """
-    catalog = loaded.runtime.catalog
+    catalog, lister = loaded.runtime.catalog, loaded.pipeline.lister
     items = catalog.items
     row = items.index.get(article_id)
     if row is None:
         return None
-    shelf = loaded.shelf or Shelf.of(items)
+    anybody = loaded.pipeline.prepared(
+        RecommendationRequest(request_id=f"similar-{article_id}"[:128], customer_id=NOBODY, k=k), None
+    )
     rows, scores = MEASURES[by](catalog, row)
-    keep = shelf.available[rows] & (rows != row) & (scores > 0)
+    keep = (rows != row) & (scores > 0)
     if not variants and items.products[row] >= 0:
         keep &= items.products[rows] != items.products[row]
-    found = zip(*(column.tolist() for column in best(rows[keep], scores[keep], k)), strict=True)
-    return Similar(
-        article_id=article_id,
-        by=by,
-        bundle_id=loaded.bundle_id,
-        items=[
-            Item(article_id=items.article_ids[other], rank=rank, score=score, source=by, price=shelf.price(other))
-            for rank, (other, score) in enumerate(found, start=1)
-        ],
-    )
+    rows, scores = rows[keep], scores[keep]
+    keep = lister.keeps(anybody, rows)
+    rows, scores = best(rows[keep], scores[keep], DEPTH + k)
+    if not titles:
+        first = _first_of_title([items.titles[row], *(items.titles[other] for other in rows.tolist())])[1:]
+        rows, scores = rows[first], scores[first]
+    found = CandidateSet((by,), rows, np.arange(len(rows), dtype=np.float32)[:, None])
+    shown, _ = lister.items(anybody, found, scores, [], fill=False)
+    return Similar(article_id=article_id, by=by, bundle_id=loaded.bundle_id, items=shown)
+
+
+def _first_of_title(titles: list[str]) -> npt.NDArray[np.bool_]:
+    """Which of them stand for the first time; an article without a title is like no other."""
+    seen: set[str] = set()
+    first = []
+    for title in map(str.casefold, titles):
+        first.append(not title or title not in seen)
+        seen.add(title)
+    return np.array(first, np.bool_)
 
 
 def _nearest(vectors: Floats, row: int) -> Found:
@@ -89,8 +108,17 @@ def _together(catalog: Catalog, row: int) -> Found:
     return rows, catalog.neighbours.weights[start:end]
 
 
+def _blend(catalog: Catalog, row: int) -> Found:
+    """Content says what a thing is, buyers what it is for. Without content the buyers decide alone."""
+    lengths = np.linalg.norm(catalog.vectors, axis=1)
+    bought = catalog.vectors @ catalog.vectors[row] / np.maximum(lengths * lengths[row], 1e-12)
+    rows, alike = _nearest(catalog.content, row)
+    return rows, np.asarray(alike + BUYERS * bought, np.float32)
+
+
 MEASURES: Mapping[str, Callable[[Catalog, int], Found]] = {
     "content": lambda catalog, row: _nearest(catalog.content, row),
     "two_tower": lambda catalog, row: _nearest(catalog.vectors, row),
     "covisitation": _together,
+    "blend": _blend,
 }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from infra.clock import ManualClock
 from serving.articles import MEASURES, details, similar
+from serving.messages import Rules
+from serving.pipeline import Pipeline
 from serving.reload import Loaded
+from serving.rules import ShopRules
 from serving.shelf import Shelf
+from tests.serving.toy_shop import NOON
 from tests.support.http_shop import HttpShop
 from tests.support.tiny import article_number, product_number
 from tests.support.tiny_fixture import Tiny
@@ -81,3 +88,39 @@ def test_without_a_shelf_all_can_be_had(tiny: Tiny, loaded: Loaded) -> None:
     found, shelved = similar(bare, TOP, "content", 5), similar(loaded, TOP, "content", 5)
     assert found == shelved
     assert Shelf.of(tiny.runtime.items).available.all()
+
+
+def test_blocked_and_capped_articles_are_like_nothing_that_is_shown(tiny: Tiny, loaded: Loaded) -> None:
+    def of(shop: ShopRules) -> list[str]:
+        pipeline = Pipeline(tiny.runtime, ManualClock(NOON), shop=shop)
+        found = similar(Loaded(loaded.bundle_id, tiny.runtime, pipeline), TOP, "content", 12)
+        assert found is not None
+        return [item.article_id for item in found.items]
+
+    everything = of(ShopRules())
+    product = product_number("top", 4)
+    blocked = of(ShopRules(rules=Rules(blocked={"product_code": [product]})))
+    items = tiny.runtime.items
+    of_product = [a for a in everything if items.product_codes[items.products[items.index[a]]] == product]
+    assert of_product and not set(of_product) & set(blocked)
+    capped = of(ShopRules(rules=Rules(max_per_product=1)))
+    products = [int(items.products[items.index[article]]) for article in capped]
+    assert len(products) == len(set(products)) > 1
+
+
+def test_one_of_each_title_where_titles_do_not_count(tiny: Tiny, loaded: Loaded) -> None:
+    items = tiny.runtime.items
+    titles = ["Top 1" if title.startswith("Top") else title for title in items.titles]
+    catalog = replace(tiny.runtime.catalog, items=replace(items, titles=titles))
+    runtime = replace(tiny.runtime, catalog=catalog)
+    renamed = Loaded(loaded.bundle_id, runtime, Pipeline(runtime, ManualClock(NOON)))
+
+    def tops(article: str, titles_count: bool) -> int:
+        found = similar(renamed, article, "blend", 50, titles=titles_count)
+        assert found is not None
+        return kinds(found).count("top")
+
+    shoe = article_number("shoe", 0)
+    assert tops(shoe, True) > 1
+    assert tops(shoe, False) == 1
+    assert tops(TOP, False) == 0  # it is itself one of that title
