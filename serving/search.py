@@ -62,7 +62,7 @@ class Searcher:
         words = self._word_scores(search.query)
         meaning = self._meaning(search.query)
         notes = [*degraded]
-        likeness, fits = words, (words > 0) & (words >= MIN_WORDS * words.max(initial=0))
+        likeness, fits = words, (words > 0) & (words >= MIN_WORDS * np.max(words, initial=0))
         if meaning is None:
             notes.append("words_only")
         else:
@@ -236,7 +236,7 @@ def _mixed(likeness: Floats, other: Floats, weight: float) -> Floats:
 
 def _of_best(likeness: Floats) -> Floats:
     """float32[n]: of the likest, so that taste counts the same whether much is alike or little."""
-    most = likeness.max(initial=0)
+    most = np.max(likeness, initial=0)
     return likeness / most if most > 0 else likeness
 
 
