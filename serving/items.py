@@ -96,6 +96,7 @@ class ItemTable:
     def having(self, field: str, values: Collection[str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """bool[len(rows)]: True where an article's `field`, one of FIELDS, is one of `values`; never where it is
         missing."""
+        values = frozenset(values)  # a request may name many, and each label is looked up in them
         if field == "article_id":
             wanted = [self.index[value] for value in values if value in self.index]
             return np.isin(rows, wanted)

@@ -40,9 +40,10 @@ class Lister:
         self._reasons = Reasons(catalog, cut)
 
     def unchecked(self, prepared: Prepared, degraded: Sequence[str]) -> list[str]:
-        """Rules in force that cannot be kept, since the customer's history could not be read."""
-        blind = bool(UNREADABLE & set(degraded)) and self._book.excludes_bought(prepared.request)
-        return ["bought_unknown"] if blind else []
+        """Rules in force that cannot be kept for sure, since the customer's history could not be read, or is longer than
+        what is kept of it."""
+        blind = prepared.forgetful or bool(UNREADABLE & set(degraded))
+        return ["bought_unknown"] if blind and self._book.excludes_bought(prepared.request) else []
 
     def allowed(self, prepared: Prepared, found: CandidateSet, trace: Trace) -> CandidateSet:
         """What is found and what is pinned, without what a rule forbids."""

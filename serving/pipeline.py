@@ -22,7 +22,7 @@ from serving.retrieval.query import Query
 from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, Runtime
 from serving.shelf import Shelf
-from streams.events import from_micros, to_micros
+from streams.events import PURCHASE, from_micros, to_micros
 from streams.state import CustomerState, state_before
 from streams.store import StoredCustomer
 
@@ -119,7 +119,9 @@ class Pipeline:
             state = None if customer is None else customer.state
             segment = self._catalog.segments.get(request.customer_id) or request.context.get("segment")
             query = self._catalog.query(state, vector, segment, now)
-            prepared.append(Prepared(request, query, segment, None if state is None else state.as_of))
+            as_of = None if state is None else state.as_of
+            forgetful = state is not None and state.past is not None and state.past.totals.counts[PURCHASE] > 0
+            prepared.append(Prepared(request, query, segment, as_of, forgetful))
         return prepared
 
     def _retrieve(self, strategy: str, queries: Sequence[Query]) -> list[CandidateSet]:

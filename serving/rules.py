@@ -103,13 +103,12 @@ def shop_rules(given: RulesSettings) -> ShopRules:
 
 
 def age_of(request: RecommendationRequest, segment: str | None) -> int | None:
-    """The customer's age in years: what the request says, else the least of an age band (`25-34`, `65+`) that the
-    customer belongs to; None where neither tells."""
-    said = request.context.get("age", "")
-    if _YEARS.fullmatch(said):
-        return int(said)
-    band = BAND.fullmatch(segment or "")
-    return int(band[1]) if band else None
+    """The customer's age in years, as little as it may be: of what the request says and the least of an age band
+    (`25-34`, `65+`) that the customer belongs to, the smaller, so that a request makes nobody older; None where neither
+    tells."""
+    said, band = _YEARS.fullmatch(request.context.get("age", "")), BAND.fullmatch(segment or "")
+    ages = [*([int(said[0])] if said else []), *([int(band[1])] if band else [])]
+    return min(ages, default=None)
 
 
 class RuleBook:

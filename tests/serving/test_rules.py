@@ -28,6 +28,8 @@ from serving.reload import Loaded
 from serving.responder import Responder
 from serving.rules import NO_RULES, AgeLimit, ShopRules, age_of, shop_rules
 from streams.catalog import Article
+from streams.events import Event
+from streams.state import Bounds, empty_state, fold
 from streams.store import StoredCustomer
 from streams.subscriptions import CustomerUpdate, Subscription
 from tests.serving.toy_shop import CountingStore, ToyLink
@@ -264,6 +266,23 @@ def test_nor_by_the_responder_while_the_store_is_away(
     assert answer.degraded == ["store_unavailable", *["bought_unknown"] * excluded]
 
 
+def test_a_history_longer_than_what_is_kept_says_that_it_cannot_be_known() -> None:
+    """Three events are kept: a purchase before them is forgotten, and with it what it was of."""
+    kept = Bounds(window=3, ledger=3)
+    bread, looks = event(1, "bread"), [event(10 + n, "hat", type="view") for n in range(3)]
+
+    def degraded(*events: Event, **fields: Any) -> list[str]:
+        known, _ = fold(empty_state("anna"), events, kept)
+        (answer,) = pipeline().recommend([ask(**fields)], [StoredCustomer(known, 1)])
+        return answer.degraded
+
+    hidden = Filters(exclude_bought=True)
+    assert degraded(bread, *looks[:2], filters=hidden) == []
+    assert degraded(bread, *looks, filters=hidden) == ["bought_unknown"]
+    assert degraded(bread, *looks) == []  # nobody asked that it be kept
+    assert degraded(event(0, "milk", type="view"), *looks, filters=hidden) == []  # no purchase has left
+
+
 @settings(max_examples=40)
 @given(shop=shops, past=bought, k=st.integers(1, N + 3), strategy=st.sampled_from(STRATEGIES))
 def test_nor_in_the_standing_feed(shop: ShopRules, past: list[str], k: int, strategy: str) -> None:
@@ -350,6 +369,8 @@ WINE_SHOP = ShopRules(ages=(AgeLimit("category", ("Dairy",), 18), AgeLimit("bran
         ({"segment": "65+"}, set()),
         ({"segment": "young"}, {"milk", "cheese", "apple"}),
         ({"segment": "65+", "age": "20"}, {"milk", "cheese", "apple"}),
+        ({"segment": "16-24", "age": "40"}, {"milk", "cheese", "apple"}),  # saying so makes nobody older
+        ({"segment": "16-24", "age": "old"}, {"milk", "cheese", "apple"}),
     ],
 )
 def test_who_is_not_known_to_be_old_enough_is_not_shown_it(context: dict[str, str], hidden: set[str]) -> None:
@@ -359,6 +380,7 @@ def test_who_is_not_known_to_be_old_enough_is_not_shown_it(context: dict[str, st
 def test_an_age_is_whole_years() -> None:
     assert age_of(ask(context={"age": "34"}), "65+") == 34
     assert age_of(ask(), "65+") == 65
+    assert age_of(ask(context={"age": "40"}), "16-24") == 16
     assert [age_of(ask(context={"age": said}), None) for said in ("", "3.5", "1e3", "1000")] == [None] * 4
 
 
