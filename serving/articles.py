@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.answers import Similar
+from serving.filters import Mask
 from serving.items import ATTRIBUTES
 from serving.messages import RecommendationRequest
 from serving.reload import Loaded
@@ -76,15 +77,22 @@ def similar(
     keep = (rows != row) & (scores > 0)
     if not variants and items.products[row] >= 0:
         keep &= items.products[rows] != items.products[row]
-    rows, scores = rows[keep], scores[keep]
-    keep = lister.keeps(anybody, rows)
-    rows, scores = best(rows[keep], scores[keep], DEPTH + k)
+    rows, scores = _best_kept(rows[keep], scores[keep], DEPTH + k, lambda some: lister.keeps(anybody, some))
     if not titles:
         first = _first_of_title([items.titles[row], *(items.titles[other] for other in rows.tolist())])[1:]
         rows, scores = rows[first], scores[first]
     found = CandidateSet((by,), rows, np.arange(len(rows), dtype=np.float32)[:, None])
     shown, _ = lister.items(anybody, found, scores, [], fill=False)
     return Similar(article_id=article_id, by=by, bundle_id=loaded.bundle_id, items=shown)
+
+
+def _best_kept(rows: Ints, scores: Floats, k: int, keeps: Callable[[Ints], Mask]) -> Found:
+    """The best k that the rules let pass. These look at a few times as many first, and at all where that is too few."""
+    some, of_some = best(rows, scores, 4 * k)
+    keep = keeps(some)
+    if keep.sum() < k and len(some) < len(rows):
+        some, of_some, keep = rows, scores, keeps(rows)
+    return best(some[keep], of_some[keep], k)
 
 
 def _first_of_title(titles: list[str]) -> npt.NDArray[np.bool_]:
@@ -110,7 +118,7 @@ def _together(catalog: Catalog, row: int) -> Found:
 
 def _blend(catalog: Catalog, row: int) -> Found:
     """Content says what a thing is, buyers what it is for. Without content the buyers decide alone."""
-    lengths = np.linalg.norm(catalog.vectors, axis=1)
+    lengths = catalog.lengths
     bought = catalog.vectors @ catalog.vectors[row] / np.maximum(lengths * lengths[row], 1e-12)
     rows, alike = _nearest(catalog.content, row)
     return rows, np.asarray(alike + BUYERS * bought, np.float32)

@@ -59,11 +59,19 @@ class Spread:
     """Chooses one place after the other of articles that come in the order of their scores.
 
     Args:
-        scores: float[P], falling. alike: of the same articles. diversity: 0..1.
+        scores: float[P], those that places go by. alike: of the same articles. diversity: 0..1.
+        scale: float[any], whose range is that of relevance, so that a score moved far beyond it counts no more than the
+            best of them; without it, or where it is empty, the range of `scores`.
     """
 
-    def __init__(self, scores: npt.NDArray[np.floating], alike: Among, diversity: float) -> None:
-        self._worth = (1.0 - diversity) * relevance(scores)
+    def __init__(
+        self,
+        scores: npt.NDArray[np.floating],
+        alike: Among,
+        diversity: float,
+        scale: npt.NDArray[np.floating] | None = None,
+    ) -> None:
+        self._worth = (1.0 - diversity) * relevance(scores, scores if scale is None or not len(scale) else scale)
         self._alike = alike
         self._diversity = diversity
         self._nearest = np.zeros(len(scores), np.float32)
@@ -81,8 +89,9 @@ class Spread:
         return int(np.argmax(np.where(left, value, -np.inf)))
 
 
-def relevance(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Scores brought to 0..1, float64[P]. On Complete Journey's week of 2017-12-17 the places of the scores, or their
-    logs, give up more MAP@12 for the same distance within a list."""
-    low, high = float(np.min(scores)), float(np.max(scores))
-    return np.asarray((scores - low) / max(high - low, 1e-12), np.float64)
+def relevance(scores: npt.NDArray[np.floating], scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Scores brought to 0..1 by the range of `scale`, float64[P]; those outside it stand at its ends. On Complete
+    Journey's week of 2017-12-17 the places of the scores, or their logs, give up more MAP@12 for the same distance
+    within a list."""
+    low, high = float(np.min(scale)), float(np.max(scale))
+    return np.asarray(np.clip((scores - low) / max(high - low, 1e-12), 0.0, 1.0), np.float64)

@@ -13,13 +13,14 @@ from serving.filters import Mask
 from serving.messages import Item
 from serving.prepared import Prepared, Trace
 from serving.reasons import PIN, Reasons
-from serving.reranking import Cap, arrange, order
+from serving.reranking import NONE, Cap, arrange, order
 from serving.retrieval.candidates import CandidateSet, Floats, Ints
 from serving.rules import RuleBook, ShopRules
 from serving.runtime import Catalog
 from serving.shelf import Shelf
 
 FILL_DEPTH = 1_000  # of the popular: a filter may drop most of them
+CATALOGUE = "catalogue"  # the source of what fills a list up when the popular are used up
 DROPS_TOLD = 50  # candidates that a trace names with the rule that dropped them
 UNREADABLE = frozenset({"store_unavailable", "state_unreadable"})
 
@@ -38,10 +39,11 @@ class Lister:
         self._book = RuleBook(catalog.items, shelf, shop)
         self._likeness = Likeness(catalog.content, catalog.items.codes["category"])
         self._reasons = Reasons(catalog, cut)
+        self._rests: dict[int, Ints] = {}  # by segment
 
     def unchecked(self, prepared: Prepared, degraded: Sequence[str]) -> list[str]:
-        """Rules in force that cannot be kept for sure, since the customer's history could not be read, or is longer than
-        what is kept of it."""
+        """Rules in force that cannot be kept for sure, since the customer's history could not be read, or is longer
+        than what is kept of it."""
         blind = prepared.forgetful or bool(UNREADABLE & set(degraded))
         return ["bought_unknown"] if blind and self._book.excludes_bought(prepared.request) else []
 
@@ -62,13 +64,13 @@ class Lister:
     def items(
         self, prepared: Prepared, candidates: CandidateSet, scores: Floats, trace: Trace, *, fill: bool = True
     ) -> tuple[list[Item], Ints]:
-        """The best of the candidates, all of which are allowed, and their places among them; where they do not make up
-        `k`, what is popular stands below them if `fill` is on."""
+        """The best of the candidates, all of which are allowed, and their places among them. With `fill` it is a list
+        of recommendations: what is pinned stands first, and where there are not `k`, what is popular makes them up."""
         request, rows = prepared.request, candidates.item_idx
         boosts = self._book.boosts(request, rows)
         caps = self._book.caps(request)
         placed = scores if boosts is None else scores * boosts
-        pins = self._book.pins(request)
+        pins = self._book.pins(request) if fill else NONE
         pinned = _places(pins, rows) if len(pins) else pins
         ranked = order(placed, rows, len(rows))
         if len(pinned):
@@ -76,7 +78,9 @@ class Lister:
         spread = None
         if request.diversity and len(rows):
             pool = ranked[: len(pinned) + POOL]
-            spread = Spread(placed[pool], self._likeness.among(rows[pool]), request.diversity)
+            # What is pinned or boosted must not change what the others are worth beside each other.
+            scale = scores[ranked[len(pinned) :][:POOL]]
+            spread = Spread(placed[pool], self._likeness.among(rows[pool]), request.diversity, scale)
         arranged = arrange(ranked, rows, request.k, pinned=len(pinned), caps=caps, spread=spread)
         best = arranged.places
         shown = [(int(rows[place]), float(scores[place]), candidates.found_by(place)) for place in best.tolist()]
@@ -98,8 +102,8 @@ class Lister:
             )
         if fill and len(shown) < request.k:
             floor = min((score for _, score, _ in shown), default=0.0)
-            more = self._popular(prepared, rows[best], caps)
-            shown += [(row, floor - n * 1e-6, "popular") for n, row in enumerate(more.tolist(), start=1)]
+            more = self._fill(prepared, rows[best], caps)
+            shown += [(row, floor - n * 1e-6, source) for n, (row, source) in enumerate(more, start=1)]
         return self._shown(prepared, shown), best
 
     def _shown(self, prepared: Prepared, shown: Sequence[tuple[int, float, str]]) -> list[Item]:
@@ -118,23 +122,38 @@ class Lister:
             for rank, ((row, score, source), reason) in enumerate(zip(shown, reasons, strict=True), start=1)
         ]
 
-    def _popular(self, prepared: Prepared, chosen: Ints, caps: Sequence[Cap]) -> Ints:
-        """Popular articles that every rule allows beside those chosen, to make up `k`."""
+    def _fill(self, prepared: Prepared, chosen: Ints, caps: Sequence[Cap]) -> list[tuple[int, str]]:
+        """Rows that every rule allows beside those chosen, to make up `k`, and where they were found."""
         query = prepared.query
         missing = prepared.request.k - len(chosen)
         (popular, _), *_ = self._catalog.strategies["popular"].retrieve([query], FILL_DEPTH)
         rows = self._capped(prepared, popular, chosen, missing, caps)
+        found = [(row, "popular") for row in rows.tolist()]
         if len(rows) < missing:
             # The list of the popular is bounded; under a narrow rule the rest of the catalogue has to do.
-            everything = np.argsort(-self._catalog.statistics.segment_share[query.segment], kind="stable")
-            rest = everything[~np.isin(everything, popular)]
+            rest = self._rest(query.segment, popular)
             standing = np.concatenate([chosen, rows])
-            rows = np.concatenate([rows, self._capped(prepared, rest, standing, missing - len(rows), caps)])
-        return rows
+            rows = self._capped(prepared, rest, standing, missing - len(rows), caps)
+            found += [(row, CATALOGUE) for row in rows.tolist()]
+        return found
+
+    def _rest(self, segment: int, popular: Ints) -> Ints:
+        """All rows but the popular ones of a segment, in the order of its taste; sorted when first needed."""
+        rest = self._rests.get(segment)
+        if rest is None:
+            order = np.argsort(-self._catalog.statistics.segment_share[segment], kind="stable")
+            rest = self._rests[segment] = self._others(order, popular)
+        return rest
+
+    def _others(self, rows: Ints, than: Ints) -> Ints:
+        """Those of `rows` that are not among `than`."""
+        others = np.ones(len(self._catalog.items), np.bool_)
+        others[than] = False
+        return rows[others[rows]]
 
     def _capped(self, prepared: Prepared, rows: Ints, standing: Ints, most: int, caps: Sequence[Cap]) -> Ints:
         """The first of `rows` that every rule allows beside those that stand already."""
-        rows = rows[~np.isin(rows, standing)]
+        rows = self._others(rows, standing)
         rows = rows[self.keeps(prepared, rows)]
         ranked = np.arange(len(rows))
         boosts = self._book.boosts(prepared.request, rows)

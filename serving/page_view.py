@@ -13,27 +13,32 @@ from serving.messages import Item, Recommendations
 TONES = 10
 SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
 
-# What a source means to a shopper: in a word or two on the card, in a sentence in the drawer.
+# Where an article was found, in the drawer: a name, and how the source looks. Not why it is shown: that the answer's
+# own reason alone may say, and where it says nothing, a source must not say it instead.
 SOURCES: Mapping[str, tuple[str, str]] = {
-    "repurchase": ("Bought before", "You bought it before, and it is about time again."),
-    "variants": ("Another colour", "The same product as one you chose, in another colour or size."),
-    "covisitation": ("Goes with yours", "Others took it together with, or soon after, what you chose."),
-    "popular": ("Popular now", "Many are buying it just now."),
-    "collab": ("People like you", "Customers with a basket like yours chose it."),
-    "two_tower": ("Your taste", "It is near to what you chose lately."),
-    "content": ("Your style", "It reads or looks like what you chose."),
-    "hybrid": ("Your taste", "A blend of likeness, people like you and what you chose lately."),
-    "text": ("Your search", "Its words fit what you searched for."),
-    "image": ("Your photo", "It looks like your photo."),
+    "repurchase": ("Your articles", "Found among what you bought or looked at."),
+    "variants": ("Other versions", "Found among other versions of what you bought or looked at."),
+    "covisitation": ("Goes together", "Found in the lists of what is chosen together."),
+    "popular": ("Bestsellers", "Found in the list of what sells."),
+    "catalogue": ("The catalogue", "Found in the rest of the catalogue, since the lists before it were used up."),
+    "collab": ("Shared baskets", "Found by a model of what is bought by the same customers."),
+    "two_tower": ("Your taste", "Found near your acts by a model that has read many histories."),
+    "content": ("Your style", "Found by words and pictures, near those of what you chose."),
+    "hybrid": ("A blend", "Found by words and pictures, shared baskets and taste together."),
+    "text": ("Your search", "Found by your words or by what they mean."),
+    "image": ("Your photo", "Found by its likeness to your photo."),
+    "pin": ("The shop's choice", "Put at the top, whatever the scores say."),
 }
+CHOSEN = "Chosen for you"  # where nothing true can be said of why
+FOUND = "Why it fits"  # of a search, which has been told what is wanted
 STRATEGY_NAMES: Mapping[str, str] = {
     "full": "Everything, ranked",
     "hybrid": "Blend, no ranker",
-    "repurchase": "Bought before",
-    "variants": "Other colours",
+    "repurchase": "Bought or seen before",
+    "variants": "Other versions",
     "covisitation": "Goes with yours",
-    "popular": "Popular now",
-    "collab": "People like you",
+    "popular": "Bestsellers",
+    "collab": "Shared baskets",
     "two_tower": "Your taste",
     "content": "Your style",
 }
@@ -83,7 +88,7 @@ class Card:
     @property
     def short(self) -> str:
         """Why, on the card itself."""
-        return self.reason or SOURCES.get(self.sources[0], (self.sources[0].replace("_", " "), ""))[0]
+        return self.reason or (FOUND if {"text", "image"} & set(self.sources) else CHOSEN)
 
     @property
     def explained(self) -> list[tuple[str, str, int | None]]:
@@ -152,7 +157,7 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequ
             rank=item.rank,
             score=item.score,
             share=min(1.0, max(0.0, item.score / top)) if top > 0 else 0.0,
-            sources=tuple(filter(None, item.source.split("+"))) or ("popular",),
+            sources=tuple(filter(None, item.source.split("+"))),
             reason=item.reason,
             places=_places(told.get(item.article_id, {})),
             gates=_gates(told.get(item.article_id, {})),

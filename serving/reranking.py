@@ -14,6 +14,7 @@ from serving.diversity import Spread
 
 Ints = npt.NDArray[np.int64]
 NONE: Ints = np.empty(0, np.int64)
+STRIDE = 1_024
 
 
 def order(scores: npt.NDArray[np.floating], rows: Ints, k: int) -> Ints:
@@ -104,6 +105,9 @@ def _turns(ranked: Ints, pinned: int, room: _Room, spread: Spread | None) -> Ite
             best = spread.next(left)
             spread.put(best)
             yield int(pool[best])
-    for place in ranked.tolist():
-        if room.left[place]:
-            yield place
+    for start in range(0, len(ranked), STRIDE):
+        # Of many that caps have shut out, none is looked at one by one.
+        places = ranked[start : start + STRIDE]
+        for place in places[room.left[places]].tolist():
+            if room.left[place]:
+                yield place

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 
 from infra.bundle import Bundle, Manifest
@@ -122,6 +123,11 @@ class Catalog:
     def scoring(self) -> tuple[ScoringSource, ...]:
         """Those of the sources that can score any article."""
         return self.collaborative, TwoTower(self.index, self.vectors), self.likeness
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """Of the vectors, float32[n]."""
+        return np.asarray(np.linalg.norm(self.vectors, axis=1), np.float32)
 
     @cached_property
     def collaborative(self) -> Collaborative:

@@ -183,7 +183,7 @@ def test_somebody_new_gets_what_is_popular(wide: Page, live: Stack) -> None:
     expect(wide.locator("h1")).to_contain_text("guest-")
     expect(wide.locator(".badge.cold")).to_be_visible()
     wide.locator(".why").first.click()
-    expect(wide.locator("#drawer .sources")).to_contain_text("Popular now")
+    expect(wide.locator("#drawer .sources")).to_contain_text("Bestsellers")
 
 
 def test_the_ticker_tells_what_others_do_and_the_list_follows(wide: Page, live: Stack) -> None:

@@ -108,6 +108,28 @@ def test_blocked_and_capped_articles_are_like_nothing_that_is_shown(tiny: Tiny, 
     assert len(products) == len(set(products)) > 1
 
 
+def test_what_the_shop_pins_is_not_like_everything(tiny: Tiny, loaded: Loaded) -> None:
+    """A pin stands first in a list of recommendations; here it is asked what is like a top."""
+    pinned = Pipeline(tiny.runtime, ManualClock(NOON), shop=ShopRules(rules=Rules(pins=[article_number("shoe", 3)])))
+    assert similar(Loaded(loaded.bundle_id, tiny.runtime, pinned), TOP, "content", 12) == similar(
+        loaded, TOP, "content", 12
+    )
+
+
+def test_rules_that_leave_few_of_the_nearest_are_looked_for_further_down(
+    tiny: Tiny, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is allowed is the least alike of all."""
+    everything = similar(loaded, TOP, "blend", 200)
+    assert everything is not None
+    last = everything.items[-1].article_id
+    others = [a for a in tiny.runtime.items.article_ids if a != last]
+    pipeline = Pipeline(tiny.runtime, ManualClock(NOON), shop=ShopRules(rules=Rules(blocked={"article_id": others})))
+    monkeypatch.setattr("serving.articles.DEPTH", 1)
+    found = similar(Loaded(loaded.bundle_id, tiny.runtime, pipeline), TOP, "blend", 1)
+    assert found is not None and [item.article_id for item in found.items] == [last]
+
+
 def test_one_of_each_title_where_titles_do_not_count(tiny: Tiny, loaded: Loaded) -> None:
     items = tiny.runtime.items
     titles = ["Top 1" if title.startswith("Top") else title for title in items.titles]

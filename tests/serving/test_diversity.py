@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.diversity import Likeness, Spread, relevance
+from serving.messages import Boost, Rules
 from serving.reranking import Cap, arrange, order
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import IDS, N, ask, event, items, pipeline, state
@@ -53,10 +54,29 @@ def test_it_chooses_what_caps_leave_and_around_what_is_pinned() -> None:
     assert arrange(ranked, ROWS, 2, pinned=1, spread=spread).places.tolist() == [1, 2]
 
 
+def test_relevance_is_measured_by_what_is_neither_pinned_nor_boosted() -> None:
+    """Scores from 0 to 1, of which one was boosted to 50 and one put down below all others."""
+    assert relevance(np.array([50, 1, 0.5, 0, -3]), SCORES).tolist() == [1, 1, 0.5, 0, 0]
+
+
+def test_a_boost_does_not_change_what_diversity_means_for_the_others() -> None:
+    """The others stand among themselves as they did, though the first of them scores ten times as much."""
+    known = StoredCustomer(state(event(60, "bread"), event(80, "milk")), 1)
+    up = Rules(boosts=[Boost(field="article_id", values=["bread"], factor=100)])
+
+    def shown(rules: Rules, diversity: float) -> list[str]:
+        (answer,) = pipeline().recommend([ask(k=N, diversity=diversity, rules=rules)], [known])
+        return [item.article_id for item in answer.items]
+
+    assert shown(Rules(), 0.0)[0] == "bread"
+    for diversity in (0.2, 0.5):
+        assert shown(up, diversity) == shown(Rules(), diversity)
+
+
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
 def test_relevance_keeps_the_order_within_0_and_1(scores: list[float]) -> None:
     given_ = np.array(scores)
-    found = relevance(given_)
+    found = relevance(given_, given_)
     assert ((found >= 0) & (found <= 1)).all()
     assert (np.diff(found[np.argsort(given_)]) >= 0).all()
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serving.listing import CATALOGUE
 from serving.messages import STRATEGIES, Item, Recommendations
 from serving.page_view import (
     SOURCES,
@@ -19,6 +20,7 @@ from serving.page_view import (
     named,
     stages,
 )
+from serving.reasons import PIN
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -54,17 +56,24 @@ def test_a_tile_keeps_its_colour_by_category() -> None:
     assert one.tone == other.tone and 0 <= one.tone < TONES
 
 
-def test_a_card_says_why_in_words() -> None:
+def test_a_card_says_why_where_the_answer_does_and_nothing_else() -> None:
+    """A source is no reason: the list of what sells has things in it that are not popular any more."""
     items = [
         Item(article_id="a", rank=1, score=0.5, source="repurchase+popular"),
         Item(article_id="b", rank=2, score=0.1, source="stargazing"),
-        Item(article_id="c", rank=3, score=-1.0, source="two_tower"),
+        Item(article_id="c", rank=3, score=-1.0, source="two_tower", reason="Like Coat, which you bought"),
+        Item(article_id="d", rank=4, score=0.1, source="text"),
+        Item(article_id="e", rank=5, score=0.1, source="image"),
     ]
-    first, second, third = cards(items, article)
-    assert (first.short, first.share) == ("Bought before", 1.0)
-    assert [(name, place) for name, _, place in first.explained] == [("Bought before", None), ("Popular now", None)]
-    assert (second.short, second.share) == ("stargazing", 0.2)
-    assert third.share == 0.0
+    first, second, third, *searched = cards(items, article)
+    assert (first.short, first.share) == ("Chosen for you", 1.0)
+    assert first.explained == [
+        ("Your articles", "Found among what you bought or looked at.", None),
+        ("Bestsellers", "Found in the list of what sells.", None),
+    ]
+    assert (second.short, second.share, second.explained) == ("Chosen for you", 0.2, [("stargazing", "", None)])
+    assert (third.short, third.share) == ("Like Coat, which you bought", 0.0)
+    assert [card.short for card in searched] == ["Why it fits"] * 2
 
 
 def test_a_trace_tells_more_of_each_card() -> None:
@@ -84,7 +93,7 @@ def test_a_trace_tells_more_of_each_card() -> None:
 
 def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
     assert set(STRATEGY_NAMES) == set(STRATEGIES)
-    assert set(STRATEGIES) - {"full"} <= set(SOURCES)
+    assert set(STRATEGIES) - {"full"} | {PIN, CATALOGUE} <= set(SOURCES)
     assert all(sentence.endswith(".") for _, sentence in SOURCES.values())
 
 

@@ -189,7 +189,13 @@ def test_more_than_the_candidates_is_filled() -> None:
 
 def test_filling_goes_beyond_the_list_of_the_popular() -> None:
     request = ask("zoe", k=3, filters=Filters(attributes={"department": ["Wear"]}))
-    assert ids(one(pipeline(top=2), request, None)) == ["socks", "shirt", "hat"]
+    answer = one(pipeline(top=2), request, None)
+    assert [(item.article_id, item.source) for item in answer.items] == [
+        ("socks", "catalogue"),
+        ("shirt", "catalogue"),
+        ("hat", "catalogue"),
+    ]
+    assert {item.reason for item in answer.items} == {None}  # it is not said that they are popular
     young = ask("yara", k=3, filters=Filters(attributes={"department": ["Food"]}))
     assert ids(one(pipeline(top=2), young, None)) == ["apple", "cheese", "milk"]
 
