@@ -70,9 +70,12 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
     recent = age <= 91
     pairs = distinct(customer[recent] * n + item[recent])
     buyers = np.bincount(pairs % n, minlength=n).astype(np.float32)
-    repeat_rate, interval = _repeats(customer, item, age, n)
     names = [ALL, *sorted(set(segments.values()))]
-    share, top = _segments(histories, names, segments, column, cut, n)
+    of_customer = _segment_of(histories, names, segments)
+    of_buyer = of_customer[pairs // n]
+    segment_buyers = [np.bincount(pairs[of_buyer == row] % n, minlength=n) for row in range(1, len(names))]
+    repeat_rate, interval = _repeats(customer, item, age, n)
+    share, top = _segments(histories, len(names), of_customer, column, cut, n)
     return ItemStatistics(
         segments=names,
         sold_1d=sold(1),
@@ -88,6 +91,7 @@ def build_statistics(histories: Histories, items: ItemTable, segments: dict[str,
         price_7d=_mean_paid(histories, column, use, cut - 7 * MICROS_A_DAY, n),
         debut=debut_rates(items, histories, cut),
         segment_share=share,
+        segment_buyers=np.stack([buyers, *segment_buyers]).astype(np.float32),
         top=top,
     )
 
@@ -125,28 +129,32 @@ def _repeats(
     return rate.astype(np.float32), interval.astype(np.float32)
 
 
+def _segment_of(histories: Histories, names: list[str], segments: dict[str, str]) -> npt.NDArray[np.int64]:
+    """Row in `names` of each customer's segment, 0 where it is unknown."""
+    code = {name: row for row, name in enumerate(names)}
+    return np.array([code.get(segments.get(c, ALL), 0) for c in histories.customers], np.int64)
+
+
 def _segments(
     histories: Histories,
-    names: list[str],
-    segments: dict[str, str],
+    segments: int,
+    of_customer: npt.NDArray[np.int64],
     column: npt.NDArray[np.int64],
     cut: int,
     n: int,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Popularity by segment: of all acts, each weighed by what its type says of interest."""
+    """Popularity in each of so many segments: of all acts, each weighed by what its type says of interest."""
     use = (histories.occurred_at < cut) & (column >= 0)
     item, age = column[use], (cut - histories.occurred_at[use]) / MICROS_A_DAY
     interest = INTEREST[histories.types[use]]
-    code = {name: row for row, name in enumerate(names)}
-    of_customer = np.array([code.get(segments.get(c, ALL), 0) for c in histories.customers], np.int64)
     segment = of_customer[histories.customer_rows[use]] if len(item) else item
     month = age <= 28
     recent = np.bincount(item, weights=interest * np.exp(-age / POPULAR_DAYS), minlength=n).astype(np.float64)
     everybody = np.bincount(item[month], weights=interest[month], minlength=n).astype(np.float64)
     base = everybody / max(everybody.sum(), 1e-12)
-    share = np.zeros((len(names), n), np.float32)
-    top = np.zeros((len(names), min(TOP, n)), np.int64)
-    for row in range(len(names)):
+    share = np.zeros((segments, n), np.float32)
+    top = np.zeros((segments, min(TOP, n)), np.int64)
+    for row in range(segments):
         mine = month if row == 0 else month & (segment == row)
         counts = np.bincount(item[mine], weights=interest[mine], minlength=n)
         share[row] = (counts + SMOOTHING * base) / (counts.sum() + SMOOTHING)

@@ -140,6 +140,7 @@ def _extended(bundled: ItemStatistics, items: ItemTable) -> ItemStatistics:
         last_sold=more(bundled.last_sold, NEVER),
         price_7d=more(bundled.price_7d, np.nan),
         debut=more(bundled.debut, debut),
+        segment_buyers=np.pad(bundled.segment_buyers, ((0, 0), (0, len(rows)))),
         segment_share=np.concatenate([bundled.segment_share, np.repeat(share, len(rows), axis=1)], axis=1),
     )
 

@@ -29,7 +29,8 @@ MANY = 10  # buyers in 91 days, below whom an article is nobody's business but t
 ALIKE = 0.6  # cosine of content from which an article is said to be like another
 NEW_DAYS = 14.0  # since an article was first sold, within which it is called new
 LONG_DAYS = 60.0  # of sales that a bundle must know: at the beginning of a log everything is sold for the first time
-FRESH_DAYS = 7.0  # age of a bundle whose week is still this week
+FIRST = 60  # places of the list of what sells that are called popular
+FRESH_DAYS = 1.0  # age of a bundle whose last seven days are still this week
 LATELY_DAYS = 35.0  # age of a bundle, or of an act, that is still lately
 
 TASTE = frozenset({"two_tower", "collab", "content", "hybrid"})
@@ -150,14 +151,14 @@ class _Teller:
 
     def _popular(self, row: int) -> str | None:
         s, segment = self._statistics, self._query.segment
-        if s.buyers_91d[row] < MANY or not (s.top[segment] == row).any():
+        if s.buyers_91d[row] < MANY or not (s.top[segment, :FIRST] == row).any():
             return None
         when = ""
-        if self._stale_days <= FRESH_DAYS and s.sold_7d[row] > 0:
+        if self._stale_days <= FRESH_DAYS and s.sold_7d[row] >= MANY:
             when = " this week"
         elif self._stale_days <= LATELY_DAYS:
             when = " lately"
-        peers = segment > 0 and bool(BAND.fullmatch(s.segments[segment]))
+        peers = segment > 0 and bool(BAND.fullmatch(s.segments[segment])) and s.segment_buyers[segment, row] >= MANY
         if peers and s.segment_share[segment, row] > s.segment_share[0, row]:
             return f"Popular with customers your age{when}"
         return f"Popular{when}"

@@ -28,6 +28,7 @@ class ItemStatistics:
     the cut, below 1,000 however long ago, 1,000 if never · price_7d: float32[n] mean paid a piece in 7 days, nan if
     none · debut: float32[n] relative chance of a first purchase, 0 for articles that were sold before ·
     segment_share: float32[S, n] share of the segment's interest in 28 days, smoothed to everybody's ·
+    segment_buyers: float32[S, n] distinct customers of a segment in 91 days; zeros where a bundle does not tell ·
     top: int64[S, K] most interest lately (sum of exp(-age / 4 days)) times the segment's lift, best first. Interest is
     of all acts: a purchase weighs 1, a cart and a view less (serving.history.INTEREST).
     """
@@ -46,6 +47,7 @@ class ItemStatistics:
     price_7d: Floats
     debut: Floats
     segment_share: Floats
+    segment_buyers: Floats
     top: npt.NDArray[np.int64]
 
     def segment_of(self, name: str | None) -> int:
@@ -65,10 +67,11 @@ class ItemStatistics:
                 beyond the items.
         """
         with np.load(path, allow_pickle=False) as stored:
-            missing = [f.name for f in fields(cls) if f.name not in stored.files]
+            missing = [f.name for f in fields(cls) if f.name not in (*stored.files, "segment_buyers")]
             if missing:
                 raise BundleError(f"{path.name} lacks {', '.join(missing)}")
-            values = {f.name: stored[f.name] for f in fields(cls)}
+            values = {f.name: stored[f.name] for f in fields(cls) if f.name in stored.files}
+            values.setdefault("segment_buyers", np.zeros_like(values["segment_share"]))
         segments = [str(name) for name in values.pop("segments")]
         if not segments:
             raise BundleError(f"{path.name}: names no segment; the first must be {ALL!r}")
@@ -76,7 +79,7 @@ class ItemStatistics:
             if name != "top" and array.shape[-1:] != (n_items,):
                 given = array.shape[-1] if array.ndim else "no"
                 raise BundleError(f"{path.name}: {name} counts {given} items, items.parquet {n_items}")
-        for name in ("segment_share", "top"):
+        for name in ("segment_share", "segment_buyers", "top"):
             if values[name].ndim != 2 or len(values[name]) != len(segments):
                 raise BundleError(
                     f"{path.name}: {name} has shape {values[name].shape}, expected one row for each of the "

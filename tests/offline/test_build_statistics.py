@@ -104,6 +104,12 @@ def test_segments_have_their_share_of_the_month_pulled_to_everybodys() -> None:
     assert found.segment_of(None) == found.segment_of("never heard of") == 0
 
 
+def test_buyers_are_counted_by_segment() -> None:
+    """Anna, who is young, and old Bert bought milk; Bert and Cleo bread. Dora bought milk too, and is of no segment."""
+    found = count([*LOG, bought(4, "dora", "milk"), bought(92, "anna", "wine")])
+    assert found.segment_buyers.tolist() == [[3, 2, 0], [1, 2, 0], [1, 0, 0]]
+
+
 def test_top_is_the_weeks_order_and_a_segments_leans_to_its_own() -> None:
     lines = [bought(2, f"a{n}", "milk") for n in range(100)] + [bought(2, f"b{n}", "bread") for n in range(99)]
     segments = {f"b{n}": "bakers" for n in range(99)}

@@ -120,6 +120,7 @@ def test_a_new_article_has_the_statistics_of_what_was_never_sold() -> None:
     assert row == N
     s = catalog.statistics
     assert [s.sold_1d[row], s.sold_91d[row], s.buyers_91d[row]] == [0, 0, 0]
+    assert s.segment_buyers[:, row].tolist() == [0, 0]
     assert [s.first_sold[row], s.last_sold[row]] == [1000, 1000]
     assert np.isnan([s.interval[row], s.price_7d[row]]).all()
     # The toy shop has no debut lately, so the catalogue's own rate it is.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from serving.live_catalog import LiveCatalog
 from serving.messages import STRATEGIES
 from serving.prepared import Prepared
-from serving.reasons import MANY, Reasons
+from serving.reasons import FIRST, MANY, Reasons
 from serving.rhythm import NEVER
 from serving.runtime import Catalog
 from serving.wording import ago, every, name_of
@@ -140,16 +140,25 @@ def test_first_sold_lately_is_new_only_in_a_log_that_goes_further_back() -> None
     assert why("apple", "content", given_=never) is None
 
 
-def aged(band: str) -> Catalog:
+def busy() -> Catalog:
+    """Ten times as many buy: bread is sold 80 times a week, to 160 customers in 91 days, of whom 80 are young."""
     shop = catalog()
+    s = shop.statistics
+    tenfold = {name: getattr(s, name) * 10 for name in ("sold_7d", "buyers_91d", "segment_buyers")}
+    return replace(shop, statistics=replace(s, **tenfold))
+
+
+def aged(band: str) -> Catalog:
+    shop = busy()
     return replace(shop, statistics=replace(shop.statistics, segments=["all", band]))
 
 
 @pytest.mark.parametrize(
-    ("stale", "when"), [(0, " this week"), (7, " this week"), (8, " lately"), (35, " lately"), (36, "")]
+    ("stale", "when"), [(0, " this week"), (1, " this week"), (1.1, " lately"), (35, " lately"), (36, "")]
 )
 def test_popular_says_of_when_it_knows(stale: float, when: str) -> None:
-    assert why("bread", "popular", stale=stale) == f"Popular{when}"
+    """A week that ended days ago is not this week."""
+    assert why("bread", "popular", given_=busy(), stale=stale) == f"Popular{when}"
     # The young buy in the opposite order: bread less than others do, cheese (fourth of eight) more, as fifth.
     young = aged("16-24")
     assert why("bread", "popular", segment="16-24", given_=young, stale=stale) == f"Popular{when}"
@@ -162,8 +171,32 @@ def test_popular_says_of_when_it_knows(stale: float, when: str) -> None:
     assert told == f"Popular with customers your age{when}"
 
 
+def test_a_few_sales_are_no_popular_week() -> None:
+    """Bread is in the baskets of sixteen customers of 91 days, and was sold eight times this week."""
+    assert catalog().statistics.sold_7d[0] < MANY <= catalog().statistics.buyers_91d[0]
+    assert why("bread", "popular") == "Popular lately"
+
+
+def test_far_down_the_list_of_what_sells_nothing_is_popular() -> None:
+    shop = busy()
+    listed = np.array([[*[IDS.index("milk")] * FIRST, IDS.index("bread")]] * 2)
+    shop = replace(shop, statistics=replace(shop.statistics, top=listed))
+    assert why("milk", "popular", given_=shop) == "Popular this week"
+    assert why("bread", "popular", given_=shop) is None
+
+
+def test_the_taste_of_an_age_is_not_told_by_a_few() -> None:
+    """One of them alone would be known by it."""
+    young = aged("16-24")
+    share, buyers = young.statistics.segment_share.copy(), young.statistics.segment_buyers.copy()
+    cheese = IDS.index("cheese")
+    share[1, cheese], buyers[1, cheese] = 0.5, MANY - 1
+    young = replace(young, statistics=replace(young.statistics, segment_share=share, segment_buyers=buyers))
+    assert why("cheese", "popular", segment="16-24", given_=young) == "Popular this week"
+
+
 def test_a_segment_that_is_no_age_is_not_called_one() -> None:
-    shop = catalog()
+    shop = busy()
     share = shop.statistics.segment_share.copy()
     share[1] = 0.5
     named = replace(shop, statistics=replace(shop.statistics, segment_share=share))

@@ -22,6 +22,14 @@ def test_comes_back_from_disk(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
 
 
+def test_a_bundle_that_does_not_count_the_buyers_of_a_segment_knows_of_none(tmp_path: Path) -> None:
+    written = statistics()
+    arrays = {f.name: getattr(written, f.name) for f in fields(ItemStatistics)[1:] if f.name != "segment_buyers"}
+    np.savez(tmp_path / "statistics.npz", segments=np.array(written.segments), **arrays)
+    read = ItemStatistics.load(tmp_path / "statistics.npz", N)
+    np.testing.assert_array_equal(read.segment_buyers, np.zeros((2, N)))
+
+
 def test_unknown_segment_is_everybody() -> None:
     known = statistics()
     assert [known.segment_of(name) for name in ("young", "all", "old", None)] == [1, 0, 0, 0]
@@ -35,7 +43,9 @@ def test_missing_array_is_refused(tmp_path: Path) -> None:
         ItemStatistics.load(tmp_path / "statistics.npz", N)
 
 
-@pytest.mark.parametrize("name", ["sold_1d", "sold_7d", "interval", "first_sold", "price_7d", "debut", "segment_share"])
+@pytest.mark.parametrize(
+    "name", ["sold_1d", "sold_7d", "interval", "first_sold", "price_7d", "debut", "segment_share", "segment_buyers"]
+)
 def test_array_of_other_items_is_refused(tmp_path: Path, name: str) -> None:
     known = statistics()
     replace(known, **{name: getattr(known, name)[..., :-1]}).save(tmp_path / "statistics.npz")
@@ -43,7 +53,7 @@ def test_array_of_other_items_is_refused(tmp_path: Path, name: str) -> None:
         ItemStatistics.load(tmp_path / "statistics.npz", N)
 
 
-@pytest.mark.parametrize("name", ["segment_share", "top"])
+@pytest.mark.parametrize("name", ["segment_share", "segment_buyers", "top"])
 def test_rows_that_are_not_the_segments_are_refused(tmp_path: Path, name: str) -> None:
     known = statistics()
     replace(known, **{name: getattr(known, name)[:1]}).save(tmp_path / "statistics.npz")

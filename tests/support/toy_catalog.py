@@ -101,6 +101,7 @@ def statistics(top: int = N) -> ItemStatistics:
         price_7d=lately,
         debut=DEBUT,
         segment_share=np.stack([falling, falling[::-1]]) / falling.sum(),
+        segment_buyers=np.stack([falling * 2, falling]),
         top=np.array([POPULAR[:top], YOUNG[:top]], np.int64),
     )
 
