@@ -11,9 +11,10 @@ holds up nobody. A browser that lost the line comes back by itself and says in `
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query
@@ -33,6 +34,8 @@ BEAT_S = 10.0
 RETRY_MS = 2_000
 # A browser opens a new line at once; one that nobody reads any more does not stay for ever.
 MAX_LINE_S = 3_600.0
+
+Looking = asyncio.Task[Activity | None]  # for an event in the state of the page's customer, one at a time
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,29 +59,59 @@ def _row(gateway: Gateway, front: Front, seen: Activity) -> dict[str, object]:
 
 
 async def follow(gateway: Gateway, front: Front, customer_id: str, after: int | None) -> AsyncIterator[bytes]:
-    """The messages of one line. `after`: the count that was read last, None for a page that has just been opened."""
+    """The messages of one line. `after`: the count that was read last, None for a page that has just been opened: that
+    one is shown what came just before it too, but its list knows of that already."""
     ring = gateway.activity
     began = told = time.monotonic()
-    read = after if after is not None and after <= ring.count else max(0, ring.count - SHOWN)
+    resumed = after is not None and after <= ring.count
+    read = after if after is not None and resumed else max(0, ring.count - SHOWN)
+    news = read if resumed else ring.count
     waiting: list[Activity] = []
+    mine: list[Activity] = []
+    looking: Looking | None = None
     yield b"retry: %d\n\n" % RETRY_MS + _message("beat", ring.count, {"count": ring.count})
-    while time.monotonic() - began < MAX_LINE_S:
-        patience = max(0.0, told + PACE_S - time.monotonic()) if waiting else BEAT_S
-        await ring.wait(read, patience)
-        new = ring.since(read)
-        mine = [seen for seen in new if seen.customer_id == customer_id]
-        read, waiting = ring.count, [*waiting, *new][-SHOWN:]
-        if mine and await _known(gateway, mine[-1]):
-            ms = round((time.monotonic() - mine[-1].seen_at) * 1e3, 1)
-            yield _message("feed", read, {"event_id": mine[-1].event_id, "ms": ms})
-        now = time.monotonic()
-        if waiting and now - told >= PACE_S:
-            rows = [_row(gateway, front, seen) for seen in reversed(waiting)]
-            yield _message("acts", read, {"count": read, "rows": rows})
-            told, waiting = now, []
-        elif not waiting and now - told >= BEAT_S:
-            yield _message("beat", read, {"count": read})
-            told = now
+    try:
+        while time.monotonic() - began < MAX_LINE_S:
+            patience = max(0.0, told + PACE_S - time.monotonic()) if waiting else BEAT_S
+            await _either(ring.wait(read, patience), looking)
+            new = ring.since(read)
+            mine = [*mine, *(seen for seen in new if seen.customer_id == customer_id and seen.number > news)][-1:]
+            read, waiting = ring.count, [*waiting, *new][-SHOWN:]
+            if looking is not None and looking.done():
+                seen, looking = looking.result(), None
+                if seen is not None:
+                    ms = round((time.monotonic() - seen.seen_at) * 1e3, 1)
+                    yield _message("feed", read, {"event_id": seen.event_id, "ms": ms})
+            if looking is None and mine:
+                looking = asyncio.create_task(_once_known(gateway, mine.pop()), name="known")
+            now = time.monotonic()
+            if waiting and now - told >= PACE_S:
+                rows = [_row(gateway, front, seen) for seen in reversed(waiting)]
+                yield _message("acts", read, {"count": read, "rows": rows})
+                told, waiting = now, []
+            elif not waiting and now - told >= BEAT_S:
+                yield _message("beat", read, {"count": read})
+                told = now
+    finally:
+        if looking is not None:
+            looking.cancel()
+
+
+async def _either(news: Coroutine[Any, Any, None], looking: Looking | None) -> None:
+    """Return when there is news, or what is looked for was found or given up."""
+    if looking is None:
+        await news
+        return
+    coming = asyncio.ensure_future(news)
+    try:
+        await asyncio.wait({coming, looking}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        coming.cancel()
+
+
+async def _once_known(gateway: Gateway, seen: Activity) -> Activity | None:
+    """The same once the customer's state has it; None where it does not come to have it, as with one that came late."""
+    return seen if await _known(gateway, seen) else None
 
 
 async def _known(gateway: Gateway, seen: Activity) -> bool:

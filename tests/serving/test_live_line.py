@@ -80,10 +80,12 @@ async def test_a_burst_is_told_by_its_newest(shop: Shop) -> None:
     assert data["rows"][0]["event_id"] == "e999"
 
 
-async def test_the_feed_is_told_once_the_state_has_the_event(shop: Shop) -> None:
+async def test_the_feed_is_told_once_the_state_has_the_event(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     line = shop.line("anna")
     await message(line)
     shop.ring.add(happened("anna", "tea", "anna-0-tea"))
+    assert (await message(line))[0] == "acts"
+    monkeypatch.setattr(api_live, "BEAT_S", 60.0)
     waiting = asyncio.create_task(message(line))
     await asyncio.sleep(0.05)
     assert not waiting.done()  # the worker has not folded it yet
@@ -91,7 +93,55 @@ async def test_the_feed_is_told_once_the_state_has_the_event(shop: Shop) -> None
     event, _, data = await waiting
     assert (event, data["event_id"]) == ("feed", "anna-0-tea")
     assert data["ms"] >= 50
-    assert (await message(line))[0] == "acts"
+
+
+async def test_what_was_known_when_the_page_opened_is_shown_and_is_no_news(shop: Shop) -> None:
+    """The list that the page came with knows of it; nothing was to be waited for."""
+    await buy(shop.store, "anna", "tea")
+    shop.ring.add(happened("anna", "tea", "anna-0-tea"))
+    line = shop.line("anna")
+    await message(line)
+    assert [(await message(line))[0] for _ in range(3)] == ["acts", "beat", "beat"]
+
+
+async def test_what_happened_while_the_line_was_lost_is_news(shop: Shop) -> None:
+    shop.ring.add(happened("bert", "milk", "e0"))
+    await buy(shop.store, "anna", "tea")
+    shop.ring.add(happened("anna", "tea", "anna-0-tea"))
+    line = shop.line("anna", after=1)
+    await message(line)
+    assert {(await message(line))[0] for _ in range(2)} == {"acts", "feed"}
+
+
+async def test_an_event_that_does_not_come_to_be_known_holds_up_nobody(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came too late for the customer's window is looked for next to what goes on, one at a time."""
+    looked_for: list[str] = []
+    given_up = asyncio.Event()
+
+    async def looking(store: object, customer_id: str, event_id: str) -> bool:
+        looked_for.append(event_id)
+        if event_id == "too-late":
+            await given_up.wait()
+        return event_id != "too-late"
+
+    monkeypatch.setattr(api_live, "until_known", looking)
+    monkeypatch.setattr(api_live, "BEAT_S", 60.0)
+    line = shop.line("anna")
+    await message(line)
+    shop.ring.add(happened("anna", "tea", "too-late"))
+    for n in range(3):
+        shop.ring.add(happened("bert", "milk", f"e{n}"))
+        event, _, data = await asyncio.wait_for(message(line), 5)
+        assert event == "acts" and data["rows"][0]["event_id"] == f"e{n}"
+    for name in ("second", "third"):
+        shop.ring.add(happened("anna", "tea", name))
+        assert (await asyncio.wait_for(message(line), 5))[0] == "acts"
+    assert looked_for == ["too-late"]
+    given_up.set()
+    event, _, data = await asyncio.wait_for(message(line), 5)
+    assert (event, data["event_id"], looked_for) == ("feed", "third", ["too-late", "third"])
 
 
 async def test_a_line_that_was_lost_goes_on_where_it_was(shop: Shop) -> None:
