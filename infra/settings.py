@@ -213,12 +213,13 @@ class HttpSettings(Section):
 
 class PageSettings(Section):
     """The shop page: whether it is served, where pictures of articles lie, whether prices are shown and what stands
-    before them."""
+    before them, and whether its lists leave out what a customer has bought, until the page is told otherwise."""
 
     enabled: bool = True
     pictures: Path | None = None
     prices: bool = True
     currency: Annotated[str, Field(max_length=4)] = ""
+    hide_bought: bool = False
 
 
 class ApiSettings(Section):

@@ -39,7 +39,8 @@ class Shown:
     title: what it is, in words · speed: how many times as fast as it happened, unless told otherwise · currency,
     pictures: of the page · by_day: the data tells the day of an event but not the time · light: so little
     that the quick preset would learn from it for longer than it is worth · photos: what a photo that is dropped on the
-    page is compared with · prices: whether they mean anything to a shopper.
+    page is compared with · prices: whether they mean anything to a shopper · again: whether people buy the same
+    article again and again, as in a grocery.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Shown:
     light: bool = False
     photos: Path | None = None
     prices: bool = True
+    again: bool = False
 
     def settings(self, settings: Settings) -> Settings:
         """The settings with the page as this data set wants it, and a channel of its own: bundles of several data sets
@@ -63,6 +65,7 @@ class Shown:
                 "pictures": page.pictures or self.pictures,
                 "prices": page.prices and self.prices,
                 "currency": page.currency or self.currency,
+                "hide_bought": page.hide_bought or not self.again,
             }
         )
         registry = settings.registry
@@ -90,7 +93,8 @@ def _complete_journey(path: Path | None, settings: Settings) -> Shown:
         raise ConfigurationError("complete-journey comes with its package; --path is for synthetic and hm")
     log = import_data("complete-journey", None, log_directory(settings.data_dir, "complete-journey"))
     title = "a year of a retailer's transactions (dunnhumby Complete Journey)"
-    return Shown("complete-journey", title, log, choose_window(log.span, parse_day(CUT)), 300.0, currency="$")
+    window = choose_window(log.span, parse_day(CUT))
+    return Shown("complete-journey", title, log, window, 300.0, currency="$", again=True)
 
 
 def _synthetic(path: Path | None, settings: Settings) -> Shown:

@@ -33,6 +33,7 @@ class Front:
 
     def __init__(self, settings: PageSettings) -> None:
         self.currency = settings.currency
+        self.hide_bought = settings.hide_bought
         self._prices = settings.prices
         self.pictures = None if settings.pictures is None else PictureDirectory(settings.pictures)
         self._lines = 0

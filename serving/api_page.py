@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
@@ -25,10 +25,23 @@ from serving.api_front import Front, Fronts, picture_url
 from serving.api_gateway import Gateway
 from serving.api_problems import Problem
 from serving.api_routes import Needs
+from serving.api_search import Narrowed, search_text
 from serving.articles import similar
 from serving.known import until_known
-from serving.messages import MAX_K, STRATEGIES, Item, RecommendationRequest
-from serving.page_view import STRATEGY_NAMES, ago, cards, favourites, named, stages, tidy
+from serving.messages import MAX_K, STRATEGIES, Filters, Item, RecommendationRequest
+from serving.page_view import (
+    NO_WORDS,
+    STRATEGY_NAMES,
+    ago,
+    cards,
+    favourites,
+    monogram,
+    named,
+    one_a_title,
+    stages,
+    tidy,
+)
+from serving.search_messages import MAX_QUERY_CHARS
 from streams.store import load_readable
 
 HERE = Path(__file__).parent
@@ -43,7 +56,7 @@ router = APIRouter(include_in_schema=False)
 
 def _templates() -> Jinja2Templates:
     templates = Jinja2Templates(directory=HERE / "templates")
-    templates.env.filters.update(ago=ago, tidy=tidy, named=named, picture_url=picture_url)
+    templates.env.filters.update(ago=ago, tidy=tidy, named=named, monogram=monogram, picture_url=picture_url)
     templates.env.globals["strategies"] = {name: STRATEGY_NAMES.get(name, name) for name in STRATEGIES}
     return templates
 
@@ -54,9 +67,26 @@ Asked = Annotated[str, Query(max_length=128)]
 AskedArticle = Annotated[str, Query(min_length=1, max_length=128)]
 
 
-async def _view(
-    gateway: Gateway, front: Front, customer_id: str, strategy: str = "full", against: str = ""
-) -> dict[str, object]:
+class Wish:
+    """How the page is to make its list: by which strategy, beside which other one ("" for none), and whether without
+    what the customer has bought.
+
+    Raises:
+        Problem: one of them is not allowed.
+    """
+
+    def __init__(self, front: Fronts, strategy: Asked = "full", against: Asked = "", hide: Asked = "") -> None:
+        self.strategy = _strategy(strategy)
+        self.against = _strategy(against, optional=True)
+        if hide not in ("", "yes", "no"):
+            raise Problem(422, f"hide {hide!r}; allowed: yes, no", allowed=["yes", "no"])
+        self.hide = hide == "yes" if hide else front.hide_bought
+
+
+Wished = Annotated[Wish, Depends()]
+
+
+async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) -> dict[str, object]:
     """What the customer's fragment shows; a part that cannot be had is replaced by the reason."""
     problems: list[str] = []
     view: dict[str, object] = {"customer_id": customer_id, "known": False, "history": [], "events": 0, "totals": None}
@@ -65,9 +95,9 @@ async def _view(
     except Unavailable as error:
         problems.append(f"The history cannot be read just now: {error}")
     history: Any = view["history"]
-    lists = [await _list(gateway, front, customer_id, strategy)]
-    if against:
-        lists.append(await _list(gateway, front, customer_id, against))
+    lists = [await _list(gateway, front, customer_id, wish.strategy, wish.hide)]
+    if wish.against:
+        lists.append(await _list(gateway, front, customer_id, wish.against, wish.hide))
         both = {card.article.article_id for card in lists[0]["cards"]} & {
             card.article.article_id for card in lists[1]["cards"]
         }
@@ -89,10 +119,15 @@ async def _view(
     }
 
 
-async def _list(gateway: Gateway, front: Front, customer_id: str, strategy: str) -> dict[str, Any]:
+async def _list(gateway: Gateway, front: Front, customer_id: str, strategy: str, hide: bool) -> dict[str, Any]:
     answer = await gateway.recommend(
         RecommendationRequest(
-            request_id=str(uuid.uuid4()), customer_id=customer_id, k=SHOWN, strategy=strategy, explain=True
+            request_id=str(uuid.uuid4()),
+            customer_id=customer_id,
+            k=SHOWN,
+            strategy=strategy,
+            filters=Filters(exclude_bought=hide),
+            explain=True,
         )
     )
     return {
@@ -120,9 +155,14 @@ def _strategy(name: str, *, optional: bool = False) -> str:
 
 @router.get("/")
 async def page(
-    request: Request, gateway: Needs, front: Fronts, customer: Asked = "", strategy: Asked = "full", against: Asked = ""
+    request: Request,
+    gateway: Needs,
+    front: Fronts,
+    wish: Wished,
+    customer: Asked = "",
+    q: Annotated[str, Query(max_length=MAX_QUERY_CHARS)] = "",
 ) -> HTMLResponse:
-    """The whole page for `customer`, or for one who is known well."""
+    """The whole page for `customer`, or for one who is known well, with what the words `q` find."""
     chosen, problems = customer.strip(), []
     if not chosen:
         try:
@@ -132,13 +172,16 @@ async def page(
     context: dict[str, object] = {
         "front": front,
         "chosen": chosen,
-        "strategy": _strategy(strategy),
-        "against": _strategy(against, optional=True),
+        "wish": wish,
         "searches": gateway.searches,
         "page_problems": problems,
     }
     if chosen:
-        context["view"] = await _view(gateway, front, chosen, strategy, against)
+        context["view"] = await _view(gateway, front, chosen, wish)
+    if q.strip() and "text" in gateway.searches:
+        response = await search_text(gateway, Narrowed(), q, chosen or None)
+        answer = msgspec.json.decode(response.body, type=Found)
+        context["found"] = _drawn(gateway, front, msgspec.structs.replace(answer, query=q))
     return templates.TemplateResponse(request, "shop.html", context)
 
 
@@ -161,9 +204,8 @@ async def fragment(
     request: Request,
     gateway: Needs,
     front: Fronts,
+    wish: Wished,
     customer: AskedArticle,
-    strategy: Asked = "full",
-    against: Asked = "",
     knows: Asked = "",
 ) -> HTMLResponse:
     """The part of the page that changes with a customer or an event; with `knows` not before the customer's state has
@@ -171,15 +213,14 @@ async def fragment(
     """
     customer_id = customer.strip() or customer
     headers = {"cache-control": "no-store"}
-    _strategy(strategy)
-    _strategy(against, optional=True)
     if knows:
         headers["modiste-knows"] = "yes" if await until_known(gateway.store, customer_id, knows) else "no"
-    view = await _view(gateway, front, customer_id, strategy, against)
-    context = {"front": front, "view": view, "strategy": strategy, "against": against}
+    view = await _view(gateway, front, customer_id, wish)
+    context = {"front": front, "view": view, "wish": wish}
     return templates.TemplateResponse(request, "customer.html", context, headers=headers)
 
 
+@router.get("/people")
 @router.get("/fragments/people")
 async def people(request: Request, gateway: Needs) -> HTMLResponse:
     """Who can be chosen: some of the known customers with how much they did and what they like."""
@@ -197,7 +238,8 @@ async def people(request: Request, gateway: Needs) -> HTMLResponse:
             }
         )
     context = {"people": found, "now": gateway.clock.now()}
-    return templates.TemplateResponse(request, "people.html", context, headers={"cache-control": "no-store"})
+    template = "everybody.html" if request.url.path == "/people" else "people.html"
+    return templates.TemplateResponse(request, template, context, headers={"cache-control": "no-store"})
 
 
 @router.get("/fragments/similar")
@@ -233,7 +275,7 @@ def _facts(gateway: Gateway, article_id: str) -> list[tuple[str, str]]:
     if row is None:
         return []
     told = [(name, items.label(name, row)) for name in ("department", "category", "subcategory", "brand", "colour")]
-    return [(name.capitalize(), tidy(value)) for name, value in told if value]
+    return [(name.capitalize(), tidy(value)) for name, value in told if value and value.casefold() not in NO_WORDS]
 
 
 class Found(msgspec.Struct):
@@ -255,9 +297,13 @@ async def found(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse
         answer = msgspec.json.decode(await request.body(), type=Found)
     except msgspec.DecodeError as error:
         raise Problem(422, f"no answer of a search: {error}") from error
-    shown = cards(answer.items, lambda article_id: front.article(gateway, article_id))
-    context = {"front": front, "found": {"answer": answer, "cards": shown, "strategy": "", "stages": []}}
+    context = {"front": front, "found": _drawn(gateway, front, answer)}
     return templates.TemplateResponse(request, "found.html", context)
+
+
+def _drawn(gateway: Gateway, front: Front, answer: Found) -> dict[str, Any]:
+    shown = one_a_title(cards(answer.items, lambda article_id: front.article(gateway, article_id)))
+    return {"answer": answer, "cards": shown, "strategy": "", "stages": []}
 
 
 @router.get("/favicon.ico")

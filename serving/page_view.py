@@ -29,6 +29,7 @@ SOURCES: Mapping[str, tuple[str, str]] = {
     "image": ("Your photo", "Found by its likeness to your photo."),
     "pin": ("The shop's choice", "Put at the top, whatever the scores say."),
 }
+NO_WORDS = {"unknown", "undefined", "none"}  # what catalogues write where they do not know
 CHOSEN = "Chosen for you"  # where nothing true can be said of why
 FOUND = "Why it fits"  # of a search, which has been told what is wanted
 STRATEGY_NAMES: Mapping[str, str] = {
@@ -120,6 +121,12 @@ def named(customer_id: str) -> str:
     return customer_id if len(customer_id) <= 18 else f"{customer_id[:6]}…{customer_id[-4:]}"
 
 
+def monogram(customer_id: str) -> str:
+    """What stands for a customer in a circle: the letter that the id begins with. A number would read as an age, and of
+    a long id nobody knows the first sign; those have none."""
+    return customer_id[0].upper() if len(customer_id) <= 18 and customer_id[:1].isalpha() else ""
+
+
 def article_of(described: Described, has_picture: Callable[[str], bool]) -> Article:
     article_id = str(described["article_id"])
     title = tidy(str(described["title"] or f"Article {article_id}"))
@@ -142,7 +149,7 @@ def kind_of(described: Described) -> str:
     title = str(described["title"] or "").casefold()
     for name in ("subcategory", "category"):
         word = str(described.get(name) or "")
-        if word and not title.startswith(word.casefold()):
+        if word and word.casefold() not in NO_WORDS and not title.startswith(word.casefold()):
             return tidy(word)
     return ""
 
@@ -164,6 +171,18 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequ
         )
         for item in items
     ]
+
+
+def one_a_title(shown: Sequence[Card]) -> list[Card]:
+    """Without those that look like one before them: of the same title, and no picture to tell them apart."""
+    seen = set()
+    kept = []
+    for card in shown:
+        title = card.article.title.casefold()
+        if card.article.picture or title not in seen:
+            kept.append(card)
+        seen.add(title)
+    return kept
 
 
 def _places(entry: Entry) -> dict[str, int]:

@@ -7,10 +7,16 @@ const statusLine = document.getElementById("status");
 const alertBox = document.getElementById("alert");
 const drawer = document.getElementById("drawer");
 const people = document.getElementById("people");
+const USUAL = { strategy: "full", against: "", hide: document.body.dataset.hide }; // what an address need not say
 const own = new Set(); // events of this page: their change is shown by who made them
 let asked = 0; // the newest load; an older one that arrives late is dropped
 let clockOffset = 0;
 let hush = 0;
+let opening = Promise.resolve(); // what was chosen last, until it is drawn: nothing else draws before it
+let acting = 0; // acts of this page whose change is not shown yet
+let missed = false; // the list changed while one was
+let turns = Promise.resolve(); // one of them after the other
+let opener = null; // what the drawer was opened by
 
 const current = () => view.querySelector(".customer");
 const customerId = () => current()?.dataset.customer ?? "";
@@ -45,10 +51,10 @@ async function get(url, options) {
 
 function address(changes = {}) {
   const now = current()?.dataset ?? {};
-  const asks = { customer: now.customer, strategy: now.strategy, against: now.against, ...changes };
+  const asks = { customer: now.customer, strategy: now.strategy, against: now.against, hide: now.hide, ...changes };
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(asks)) {
-    if (value && !(name === "strategy" && value === "full")) query.set(name, value);
+    if (value && value !== USUAL[name]) query.set(name, value);
   }
   return query;
 }
@@ -112,19 +118,28 @@ async function render(query, { changes = false } = {}) {
   const history = new Set([...view.querySelectorAll("#history li")].map((row) => row.dataset.key));
   const rail = view.querySelector("#similar");
   const fresh = view.querySelector(".fresh-ms")?.textContent;
-  const held = document.activeElement?.closest("#view [data-article]")?.dataset.article;
-  const kind = document.activeElement?.classList[0];
+  const held = view.contains(document.activeElement) ? buttonNow() : null;
   view.innerHTML = html;
   syncClock();
   keepRail(rail);
   if (changes && fresh) view.querySelector(".fresh-ms").textContent = fresh;
   // What was pressed keeps the keyboard, wherever its card went.
-  if (held && kind) {
-    const again = view.querySelector(`.${kind}[data-article="${CSS.escape(held)}"]`) ?? view.querySelector(`.${kind}`);
-    again?.focus({ preventScroll: true });
-  }
+  if (held) focusAgain(held);
   const counts = changes ? showChanges(before, history) : { fresh: 0, moved: 0 };
   return { ...counts, known: response.headers.get("modiste-knows") !== "no" };
+}
+
+// A button by what it does and with what: the list may be drawn anew under it.
+function buttonNow() {
+  const button = document.activeElement?.closest("button");
+  const article = button?.closest("[data-article]")?.dataset.article;
+  return article ? { kind: button.classList[0], article } : null;
+}
+
+function focusAgain({ kind, article }) {
+  const named = `[data-article="${CSS.escape(article)}"]`;
+  const again = document.querySelector(`main button.${kind}${named}, main ${named} button.${kind}`);
+  (again ?? view.querySelector(`button.${kind}`))?.focus({ preventScroll: true });
 }
 
 // The rail of similar articles comes after the list: the list must not wait for it.
@@ -148,7 +163,9 @@ async function open(changes, push = true) {
   const another = id !== customerId();
   if (another) say(`Loading ${short(id)} …`);
   try {
-    if ((await render(query)) === null) return;
+    const drawn = render(query);
+    opening = drawn.catch(() => null);
+    if ((await drawn) === null) return;
     document.title = `${short(id)} · Modiste`;
     document.getElementById("chosen").textContent = short(id);
     if (push) history.pushState({}, "", `/?${query}`);
@@ -176,12 +193,34 @@ async function tell(type, article, price) {
   return event;
 }
 
+// The change that an event makes to the list of a customer; null where another was chosen meanwhile.
+async function showAct(id, event) {
+  for (;;) {
+    await opening;
+    if (customerId() !== id) return null;
+    const counts = await render(new URLSearchParams([...address(), ["knows", event.event_id]]), { changes: true });
+    if (counts) return counts;
+  }
+}
+
 async function act(type, article, price) {
   const clicked = performance.now();
   const id = customerId();
-  const event = await tell(type, article, price);
-  const counts = await render(new URLSearchParams([...address(), ["knows", event.event_id]]), { changes: true });
-  if (!counts || customerId() !== id) return;
+  let counts;
+  acting += 1;
+  try {
+    const event = await tell(type, article, price);
+    const shown = turns.then(() => showAct(id, event));
+    turns = shown.catch(() => null);
+    counts = await shown;
+  } finally {
+    acting -= 1;
+    if (!acting && missed) showElsewhere();
+  }
+  if (!counts) {
+    say("");
+    return;
+  }
   if (!counts.known) {
     throw new Error("The event was accepted, but it is not in the customer's history yet. Does the worker run?");
   }
@@ -227,10 +266,20 @@ function explain(button) {
 }
 
 function showDrawer(html) {
+  if (!drawer.open) opener = buttonNow();
   drawer.querySelector(".drawer-body").innerHTML = html;
   drawer.scrollTop = 0;
-  if (!drawer.open) drawer.showModal();
+  if (drawer.open) return;
+  drawer.showModal();
+  drawer.append(statusLine); // what is outside of it is silent now
 }
+
+drawer.addEventListener("close", () => {
+  document.body.append(statusLine);
+  // The browser gives the keyboard back to what opened it, unless that was drawn anew.
+  if (opener && document.activeElement === document.body) focusAgain(opener);
+  opener = null;
+});
 
 async function choose() {
   people.showModal();
@@ -340,6 +389,10 @@ function refreshTimes() {
 
 const ticker = document.getElementById("ticker");
 const TICKER_ROWS = 14;
+const COMING_ROWS = 6;
+const ROW_MS = 350; // one row at a time, so that it can be read
+let coming = []; // acts that are not in the ticker yet
+let paused = false;
 const beats = []; // [time, count]: events a minute over the last of them
 
 function showFresh(ms) {
@@ -362,10 +415,20 @@ function push(rows) {
   document.getElementById("ticker-empty").hidden = ticker.children.length > 0;
 }
 
+function pushNext() {
+  if (!paused && coming.length) push([tickerRow(coming.shift())]);
+}
+
+function pause(button) {
+  paused = !paused;
+  button.setAttribute("aria-pressed", String(paused));
+}
+
 const DONE = { purchase: "bought", view: "looked at", cart: "put in the cart" };
 
 function tickerRow(act) {
   const row = document.createElement("li");
+  row.dataset.event = act.event_id;
   row.className = "is-fresh";
   const thumb = document.createElement(act.picture ? "img" : "span");
   thumb.className = `thumb tone-${act.tone}`;
@@ -386,6 +449,7 @@ function tickerRow(act) {
 
 function showRate(count) {
   const now = Date.now();
+  if (beats.length && count < beats.at(-1)[1]) beats.length = 0; // the shop began to count anew
   beats.push([now, count]);
   while (beats.length > 1 && now - beats[0][0] > 60000) beats.shift();
   const [first, before] = beats[0];
@@ -408,19 +472,30 @@ const told = {
   },
   acts(data) {
     showRate(data.count);
-    push(data.rows.map(tickerRow));
+    const known = new Set([...ticker.children].map((row) => row.dataset.event));
+    const rows = data.rows.filter((act) => !known.has(act.event_id));
+    if (known.size) coming = [...coming, ...rows.reverse()].slice(-COMING_ROWS); // of a burst the newest
+    else push(rows.map(tickerRow));
   },
   async feed(data) {
     if (own.has(data.event_id)) return;
     showFresh(data.ms);
-    try {
-      const counts = await render(address(), { changes: true });
-      if (counts) note(`Something ${short(customerId())} did elsewhere`, counts, data.ms);
-    } catch {
-      // The next event tries again; who acts on the page is told of what is wrong.
-    }
+    if (acting) missed = true;
+    else await showElsewhere(data.ms);
   },
 };
+
+// What the page's customer did at another till, or on another page.
+async function showElsewhere(ms) {
+  missed = false;
+  await opening;
+  try {
+    const counts = await render(address(), { changes: true });
+    if (counts && ms !== undefined) note(`Something ${short(customerId())} did elsewhere`, counts, ms);
+  } catch {
+    // The next event tries again; who acts on the page is told of what is wrong.
+  }
+}
 
 function listen() {
   beats.length = 0;
@@ -431,14 +506,17 @@ function listen() {
 
 document.addEventListener("click", (event) => {
   const on = (selector) => event.target.closest(selector);
-  const button = on(".buy, .view, .why, .close, #choose, #clear");
+  const button = on(".buy, .view, .why, .close, #choose, #clear, #pause");
   if (button?.matches(".buy")) {
     if (button.getAttribute("aria-disabled") !== "true") buy(button);
   } else if (button?.matches(".view")) look(button);
   else if (button?.matches(".why")) explain(button);
   else if (button?.matches(".close")) button.closest("dialog").close();
-  else if (button?.matches("#choose")) choose();
-  else if (button?.matches("#clear")) endSearch();
+  else if (button?.matches("#choose")) {
+    event.preventDefault();
+    choose();
+  } else if (button?.matches("#clear")) endSearch();
+  else if (button?.matches("#pause")) pause(button);
   else if (event.target instanceof HTMLDialogElement) event.target.close(); // beside it, on the shade
   const link = on("a[data-customer]");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
@@ -449,7 +527,9 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("change", (event) => {
   const form = event.target.closest(".strategies");
-  if (form) open({ strategy: form.strategy.value, against: form.against.value });
+  if (!form) return;
+  const hide = form.querySelector("[type=checkbox]").checked ? "yes" : "no";
+  open({ strategy: form.strategy.value, against: form.against.value, hide });
 });
 document.getElementById("photo")?.addEventListener("change", (event) => {
   const [file] = event.target.files;
@@ -472,12 +552,11 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("popstate", () => {
   const query = Object.fromEntries(new URLSearchParams(location.search));
-  if (query.customer) open({ strategy: "full", against: "", ...query }, false);
+  if (query.customer) open({ ...USUAL, ...query }, false);
 });
 
-const searchForm = document.getElementById("search");
-if (searchForm) searchForm.hidden = false;
 syncClock();
 keepRail(null);
 setInterval(refreshTimes, 10000);
+setInterval(pushNext, ROW_MS);
 listen();

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from serving.up import Stack
 from tests.support.tiny import article_number
@@ -129,8 +129,67 @@ def test_a_look_opens_the_article_and_is_an_event(page: Page, live: Stack) -> No
     expect(drawer.locator("h2")).to_have_text("Shoe 3")
     expect(drawer.locator(".strip li").first).to_be_visible()
     expect(page.locator("#history li").first).to_contain_text("viewed", timeout=10_000)
+    expect(drawer.locator("#status")).to_contain_text("Seen", timeout=10_000)  # outside of it nothing is heard
     page.keyboard.press("Escape")
     expect(drawer).not_to_be_visible()
+    # The list was drawn anew meanwhile; the keyboard is where it was.
+    assert page.evaluate("document.activeElement.closest('.view')?.dataset.article") == SHOE
+    expect(page.locator("body > #status")).to_have_count(1)
+
+
+def test_a_purchase_is_shown_though_the_list_changes_meanwhile(wide: Page, live: Stack) -> None:
+    """Another till sells to the same customer while the page waits for its own purchase to be known."""
+    visit(wide, live, "busy")
+
+    def meanwhile(route: Route) -> None:
+        elsewhere(live, "busy", TOP)
+        time.sleep(1.5)  # word of it comes first
+        route.continue_()
+
+    wide.route(re.compile(r"/fragments/customer\?.*knows="), meanwhile, times=1)
+    wide.locator(f'#recommendations .buy[data-article="{SHOE}"]').click()
+    expect(wide.locator("#status")).to_contain_text("Bought", timeout=10_000)
+    expect(wide.locator("#history li")).to_have_count(2, timeout=10_000)
+
+
+def test_the_ticker_can_be_paused(wide: Page, live: Stack) -> None:
+    visit(wide, live, "reader")
+    pause = wide.locator("#pause")
+    pause.click()
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    elsewhere(live, "passer-by", TOP)
+    elsewhere(live, "reader", SHOE)
+    expect(wide.locator("#history li").first).to_have_attribute("data-key", re.compile(SHOE), timeout=10_000)
+    expect(wide.locator("#ticker li", has_text="passer-by")).to_have_count(0)
+    pause.click()
+    expect(wide.locator("#ticker li", has_text="passer-by")).to_have_count(1, timeout=10_000)
+
+
+def test_what_one_has_is_hidden(wide: Page, live: Stack) -> None:
+    visit(wide, live, "bea")
+    mine = wide.locator(f'#recommendations .rec[data-article="{SHOE}"]')
+    expect(mine).to_have_count(1)
+    wide.get_by_label("Hide what I have").check()
+    expect(mine).to_have_count(0, timeout=10_000)
+    assert "hide=yes" in wide.url
+    wide.get_by_label("Hide what I have").uncheck()
+    expect(mine).to_have_count(1, timeout=10_000)
+
+
+def test_without_a_script_there_are_lists_customers_and_words(browser: Browser, live: Stack) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    try:
+        page.goto(f"{live.api_url}?customer=ann")
+        expect(page.locator("#recommendations .rec").first).to_be_visible()
+        expect(page.locator(".buy").first).not_to_be_visible()
+        page.locator("#q").fill("shoe 3")
+        page.locator("#q").press("Enter")
+        expect(page.locator("#found .rec").first).to_have_attribute("data-article", SHOE)
+        page.locator("#choose").click()
+        page.locator('.people a[data-customer="bea"]').click()
+        expect(page.locator("h1")).to_contain_text("bea")
+    finally:
+        page.context.close()
 
 
 def test_what_is_bought_in_the_drawer_is_bought(wide: Page, live: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -81,3 +82,6 @@ def test_each_data_set_has_a_channel_and_what_was_set_stays(name: str, tmp_path:
     assert (plain.page.currency, plain.page.pictures) == ("€", tmp_path)
     chosen = shown.settings(Settings(page=PageSettings(currency="£", pictures=Path("mine"))))
     assert (chosen.page.currency, chosen.page.pictures) == ("£", Path("mine"))
+    # A coat is bought once, milk every week.
+    assert plain.page.hide_bought
+    assert not replace(shown, again=True).settings(Settings()).page.hide_bought

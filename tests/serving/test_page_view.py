@@ -17,7 +17,9 @@ from serving.page_view import (
     cards,
     favourites,
     kind_of,
+    monogram,
     named,
+    one_a_title,
     stages,
 )
 from serving.reasons import PIN
@@ -107,6 +109,23 @@ def test_the_nearest_word_that_the_title_does_not_say() -> None:
     milk = described(title="Milk, 1 ga", category="FLUID MILK", subcategory="MILK")
     bread = described(title="Bread", category="BREAD")
     assert [kind_of(row) for row in (hoodie, milk, bread, described())] == ["Hoodie", "Fluid milk", "", ""]
+
+
+def test_what_a_catalogue_writes_for_nothing_is_not_a_word() -> None:
+    assert kind_of(described(title="Strap top", category="Unknown", subcategory="Undefined")) == ""
+    assert kind_of(described(title="Strap top", category="Vest", subcategory="Unknown")) == "Vest"
+
+
+def test_a_customer_in_a_circle_has_a_letter_and_no_number() -> None:
+    assert [monogram(name) for name in ("anna", "guest-01", "1228", "é", "", "a" * 64)] == ["A", "G", "", "É", "", ""]
+
+
+def test_of_what_looks_the_same_there_is_one() -> None:
+    """Two coats without a picture look alike; with one each may be of another colour."""
+    items = [Item(article_id=name, rank=n, score=1.0, source="text") for n, name in enumerate("abc", start=1)]
+    assert [card.rank for card in one_a_title(cards(items, article))] == [1]
+    pictured = cards(items, lambda name: article_of(described(name, title="Coat"), lambda _: True))
+    assert one_a_title(pictured) == pictured
 
 
 def test_a_long_id_is_known_by_its_ends() -> None:
