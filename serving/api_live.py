@@ -58,14 +58,20 @@ def _row(gateway: Gateway, front: Front, seen: Activity) -> dict[str, object]:
     }
 
 
-async def follow(gateway: Gateway, front: Front, customer_id: str, after: int | None) -> AsyncIterator[bytes]:
-    """The messages of one line. `after`: the count that was read last, None for a page that has just been opened: that
-    one is shown what came just before it too, but its list knows of that already."""
+async def follow(
+    gateway: Gateway, front: Front, customer_id: str, after: int | None, drawn: int | None = None
+) -> AsyncIterator[bytes]:
+    """The messages of one line.
+
+    Args:
+        after: the count that was read last, None for a new line: that one tells what came just before it too.
+        drawn: the count when the page's list was made; what came until then is no news to a new line.
+    """
     ring = gateway.activity
     began = told = time.monotonic()
-    resumed = after is not None and after <= ring.count
-    read = after if after is not None and resumed else max(0, ring.count - SHOWN)
-    news = read if resumed else ring.count
+    after, drawn = (count if count is not None and count <= ring.count else None for count in (after, drawn))
+    read = max(0, ring.count - SHOWN) if after is None else after
+    news = next(count for count in (after, drawn, ring.count) if count is not None)
     waiting: list[Activity] = []
     mine: list[Activity] = []
     looking: Looking | None = None
@@ -126,9 +132,10 @@ async def live(
     gateway: Needs,
     front: Fronts,
     customer: Annotated[str, Query(max_length=128)] = "",
+    drawn: Annotated[int | None, Query(ge=0)] = None,
     last_event_id: Annotated[str, Header(max_length=20)] = "",
 ) -> StreamingResponse:
-    """A line of server-sent events for a page that shows `customer`.
+    """A line of server-sent events for a page that shows `customer` and was `drawn` at that count.
 
     Raises:
         Problem: too many lines are open already.
@@ -136,7 +143,7 @@ async def live(
     front.check_room()
     after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else None
     return StreamingResponse(
-        front.line(follow(gateway, front, customer.strip(), after)),
+        front.line(follow(gateway, front, customer.strip(), after, drawn)),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )

@@ -89,6 +89,7 @@ Wished = Annotated[Wish, Depends()]
 async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) -> dict[str, object]:
     """What the customer's fragment shows; a part that cannot be had is replaced by the reason."""
     problems: list[str] = []
+    drawn = gateway.activity.count  # what happens from now on is news
     view: dict[str, object] = {"customer_id": customer_id, "known": False, "history": [], "events": 0, "totals": None}
     try:
         view |= await gateway.customer(customer_id, HISTORY_ROWS)
@@ -109,6 +110,7 @@ async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) ->
     ]
     return {
         **view,
+        "drawn": drawn,
         "lists": lists,
         "answer": lists[0]["answer"],
         "history": [(front.article(gateway, str(row["article_id"])), row) for row in history[:HISTORY_SHOWN]],

@@ -7,11 +7,11 @@ let source = null;
 let heard = 0;
 let waiting = 0;
 
-/** Follow the shop for `customer`. `told` has the functions acts(data), feed(data) and line(state). */
-export function follow(customer, told) {
+/** Follow the shop for `customer`, whose list was `drawn()` at that count of events. `told` has the functions acts(data), feed(data) and line(state). */
+export function follow(customer, drawn, told) {
   source?.close();
   clearTimeout(waiting);
-  const line = new EventSource(`/live?customer=${encodeURIComponent(customer)}`);
+  const line = new EventSource(`/live?${new URLSearchParams({ customer, drawn: drawn() })}`);
   source = line;
   heard = Date.now();
   const listen = (name, act) =>
@@ -28,7 +28,7 @@ export function follow(customer, told) {
     if (line !== source) return;
     told.line("off");
     // A browser tries again after a break, but gives up when it was refused.
-    if (line.readyState === EventSource.CLOSED) waiting = setTimeout(() => follow(customer, told), AGAIN_MS);
+    if (line.readyState === EventSource.CLOSED) waiting = setTimeout(() => follow(customer, drawn, told), AGAIN_MS);
   };
 }
 

@@ -138,7 +138,7 @@ function buttonNow() {
 
 function focusAgain({ kind, article }) {
   const named = `[data-article="${CSS.escape(article)}"]`;
-  const again = document.querySelector(`main button.${kind}${named}, main ${named} button.${kind}`);
+  const again = view.querySelector(`button.${kind}${named}, ${named} button.${kind}`);
   (again ?? view.querySelector(`button.${kind}`))?.focus({ preventScroll: true });
 }
 
@@ -499,7 +499,7 @@ async function showElsewhere(ms) {
 
 function listen() {
   beats.length = 0;
-  follow(customerId(), told);
+  follow(customerId(), () => current()?.dataset.drawn ?? 0, told);
 }
 
 // ---- hands

@@ -35,8 +35,8 @@ class Shop:
         link, source, clock = PatientLink(ToyLink()), ToySource(), ManualClock(NOON)
         self.gateway = Gateway(source, self.store, link, Responder(source, self.store, link, clock), self.ring, clock)
 
-    def line(self, customer_id: str, after: int | None = None) -> AsyncIterator[bytes]:
-        return self.front.line(follow(self.gateway, self.front, customer_id, after))
+    def line(self, customer_id: str, after: int | None = None, drawn: int | None = None) -> AsyncIterator[bytes]:
+        return self.front.line(follow(self.gateway, self.front, customer_id, after, drawn))
 
 
 async def message(line: AsyncIterator[bytes]) -> tuple[str, int, Any]:
@@ -102,6 +102,15 @@ async def test_what_was_known_when_the_page_opened_is_shown_and_is_no_news(shop:
     line = shop.line("anna")
     await message(line)
     assert [(await message(line))[0] for _ in range(3)] == ["acts", "beat", "beat"]
+
+
+async def test_what_happened_between_the_list_and_its_line_is_news(shop: Shop) -> None:
+    """The list was made when nothing had happened yet."""
+    await buy(shop.store, "anna", "tea")
+    shop.ring.add(happened("anna", "tea", "anna-0-tea"))
+    line = shop.line("anna", drawn=0)
+    await message(line)
+    assert {(await message(line))[0] for _ in range(2)} == {"acts", "feed"}
 
 
 async def test_what_happened_while_the_line_was_lost_is_news(shop: Shop) -> None:
