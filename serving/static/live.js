@@ -7,7 +7,8 @@ let source = null;
 let heard = 0;
 let waiting = 0;
 
-/** Follow the shop for `customer`, whose list was `drawn()` at that count of events. `told` has the functions acts(data), feed(data) and line(state). */
+/** Follow the shop for `customer`, whose list was drawn at the count `drawn()` of events. `told` has the functions
+ * acts(data), feed(data), beat(data) and line(state). */
 export function follow(customer, drawn, told) {
   source?.close();
   clearTimeout(waiting);
