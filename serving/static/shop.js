@@ -118,7 +118,7 @@ async function render(query, { changes = false } = {}) {
   const history = new Set([...view.querySelectorAll("#history li")].map((row) => row.dataset.key));
   const rail = view.querySelector("#similar");
   const fresh = view.querySelector(".fresh-ms")?.textContent;
-  const held = view.contains(document.activeElement) ? buttonNow() : null;
+  const held = view.contains(document.activeElement) ? named(document.activeElement.closest("button")) : null;
   view.innerHTML = html;
   syncClock();
   keepRail(rail);
@@ -130,15 +130,14 @@ async function render(query, { changes = false } = {}) {
 }
 
 // A button by what it does and with what: the list may be drawn anew under it.
-function buttonNow() {
-  const button = document.activeElement?.closest("button");
+function named(button) {
   const article = button?.closest("[data-article]")?.dataset.article;
   return article ? { kind: button.classList[0], article } : null;
 }
 
 function focusAgain({ kind, article }) {
-  const named = `[data-article="${CSS.escape(article)}"]`;
-  const again = view.querySelector(`button.${kind}${named}, ${named} button.${kind}`);
+  const of = `[data-article="${CSS.escape(article)}"]`;
+  const again = view.querySelector(`button.${kind}${of}, ${of} button.${kind}`);
   (again ?? view.querySelector(`button.${kind}`))?.focus({ preventScroll: true });
 }
 
@@ -252,7 +251,7 @@ async function look(button) {
   const article = button.dataset.article;
   try {
     const response = await get(`/fragments/article?article=${encodeURIComponent(article)}`);
-    showDrawer(await response.text());
+    showDrawer(await response.text(), button);
     if (customerId()) await act("view", article);
   } catch (error) {
     complain(error.message);
@@ -261,12 +260,12 @@ async function look(button) {
 
 function explain(button) {
   const because = button.closest(".rec").querySelector(".because");
-  showDrawer("");
+  showDrawer("", button);
   drawer.querySelector(".drawer-body").replaceChildren(because.content.cloneNode(true));
 }
 
-function showDrawer(html) {
-  if (!drawer.open) opener = buttonNow();
+function showDrawer(html, button) {
+  if (!drawer.open) opener = named(button);
   drawer.querySelector(".drawer-body").innerHTML = html;
   drawer.scrollTop = 0;
   if (drawer.open) return;
@@ -277,7 +276,8 @@ function showDrawer(html) {
 drawer.addEventListener("close", () => {
   document.body.append(statusLine);
   // The browser gives the keyboard back to what opened it, unless that was drawn anew.
-  if (opener && document.activeElement === document.body) focusAgain(opener);
+  const on = document.activeElement;
+  if (opener && (on === document.body || drawer.contains(on))) focusAgain(opener);
   opener = null;
 });
 

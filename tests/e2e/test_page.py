@@ -133,7 +133,7 @@ def test_a_look_opens_the_article_and_is_an_event(page: Page, live: Stack) -> No
     page.keyboard.press("Escape")
     expect(drawer).not_to_be_visible()
     # The list was drawn anew meanwhile; the keyboard is where it was.
-    assert page.evaluate("document.activeElement.closest('.view')?.dataset.article") == SHOE
+    expect(page.locator(f'#view .view[data-article="{SHOE}"]').first).to_be_focused()
     expect(page.locator("body > #status")).to_have_count(1)
 
 
