@@ -88,6 +88,7 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "log.level": "debug",
         "page.enabled": "false",
         "page.prices": "false",
+        "page.hide_bought": "true",
         "llm.url": "http://h:1/v1",
         "llm.rerank": "always",
         "llm.answer_tokens_as": "max_completion_tokens",

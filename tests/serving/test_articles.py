@@ -134,9 +134,9 @@ def test_rules_that_leave_few_of_the_nearest_are_looked_for_further_down(
 def test_one_of_each_title_where_titles_do_not_count(tiny: Tiny, loaded: Loaded) -> None:
     items = tiny.runtime.items
     titles = ["Top 1" if title.startswith("Top") else title for title in items.titles]
-    # Whoever buys one thing buys every other: all are a little alike.
-    together = np.ones_like(tiny.runtime.catalog.vectors)
-    catalog = replace(tiny.runtime.catalog, items=replace(items, titles=titles), vectors=together)
+    content = np.zeros_like(tiny.runtime.catalog.content)
+    content[:, 0] = 1  # all look and read the same
+    catalog = replace(tiny.runtime.catalog, items=replace(items, titles=titles), content=content)
     runtime = replace(tiny.runtime, catalog=catalog)
     renamed = Loaded(loaded.bundle_id, runtime, Pipeline(runtime, ManualClock(NOON)))
 
