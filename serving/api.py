@@ -26,7 +26,6 @@ from serving.api_page import install_page
 from serving.api_problems import install_problems
 from serving.live import LiveRuntime
 from serving.llm import open_reranker
-from serving.rate_limits import Buckets
 from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.redis_store import open_store
@@ -112,11 +111,10 @@ def _install_guard(app: FastAPI, settings: ApiSettings) -> None:
         ConfigurationError: api.keys or api.cors_origins.
     """
     keys = parse_keys(settings.keys)
-    limits = settings.requests_per_s is not None
-    buckets = None if settings.requests_per_s is None else Buckets(settings.requests_per_s, settings.burst)
+    limits = settings.requests_per_s is not None or keys.limited
     origins = parse_origins(settings.cors_origins)
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, larger=api_search.LARGER)
-    app.add_middleware(Guard, keys=keys, buckets=buckets, origins=origins)
+    app.add_middleware(Guard, keys=keys, per_s=settings.requests_per_s, burst=settings.burst, origins=origins)
     if origins:
         # Outside the guard: a browser asks whether it may call us before it shows a key.
         app.add_middleware(
