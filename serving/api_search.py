@@ -52,8 +52,8 @@ RESULT_EXAMPLE: dict[str, Any] = {
 
 
 class _Pictures:
-    """Looks at one photo at a time: a large one takes 200 MB while it is unpacked, and two at once are not sooner done.
-    Few may wait, each with its bytes in memory."""
+    """Looks at one photo at a time: a large one takes 200 MB while it is unpacked (no more:
+    `serving.image_decode`), and two at once are not sooner done. Few may wait, each with its bytes in memory."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
