@@ -24,15 +24,14 @@ from serving.api_guard import LIMIT_HEADERS, Guard
 from serving.api_keys import parse_keys
 from serving.api_page import install_page
 from serving.api_problems import install_problems
+from serving.api_routes import STRICT
 from serving.live import LiveRuntime
 from serving.llm import open_reranker
 from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.redis_store import open_store
 
-ROUTERS = tuple(
-    part.router for part in (api_recommend, api_search, api_articles, api_events, api_customers, api_health)
-)
+ROUTERS = tuple(part.router for part in (api_recommend, api_search, api_articles, api_events, api_customers))
 
 
 class State(TypedDict):
@@ -82,6 +81,7 @@ def build_api(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        app.openapi()  # made now and not while somebody waits: `only_known` asks for it
         async with opened(settings) as gateway:
             yield State(gateway=gateway)
 
@@ -97,7 +97,8 @@ def build_api(
     )
     install_problems(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=STRICT)
+    app.include_router(api_health.router)
     if settings.page.enabled:
         install_page(app, settings.page)
     _install_guard(app, settings.api)
