@@ -105,7 +105,7 @@ def _check_size(image: Image.Image) -> None:
 
 def _samples(image: Image.Image) -> float:
     """Numbers a pixel of a JPEG: of each component as many as its sampling factors say."""
-    factors = [(across, down) for _, across, down, _ in getattr(image, "layer", [])]
+    factors: list[tuple[int, int]] = [(across, down) for _, across, down, _ in getattr(image, "layer", [])]
     most = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
     return sum(across * down for across, down in factors) / max(1, most)
 
