@@ -7,6 +7,7 @@ here. An unknown key or `MODISTE_*` name is refused, so that a misspelt setting 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -106,6 +107,16 @@ def _endpoint(url: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("a user and password have no place in it; set llm.api_key or llm.api_key_file")
     return url.rstrip("/")
+
+
+def _near(url: str) -> bool:
+    """Whether the host is on this machine or a network of one's own: a private address, a name that is not of the
+    internet."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
 
 
 def _utc(moment: datetime) -> datetime:
@@ -275,7 +286,9 @@ class LlmSettings(Section):
     api_key_file: Path | None = None
     rerank: Literal["asked", "always"] = "asked"
     top_n: Annotated[int, Field(ge=2, le=50)] = 12
-    wait_ms: Annotated[int, Field(ge=1, le=30_000)] = 800
+    # Less than a responder that stops, or loses partitions, gives what is under way (3 s where a session has 6): an
+    # answer that waited longer would be given again by the process that comes after it.
+    wait_ms: Annotated[int, Field(ge=1, le=2_500)] = 800
     deadline_ms: Milliseconds = 5_000
     prompt_tokens: Annotated[int, Field(ge=2_000, le=1_000_000)] = 8_000
     answer_tokens: Annotated[int, Field(ge=16, le=100_000)] = 1_000
@@ -293,6 +306,9 @@ class LlmSettings(Section):
             raise ValueError("url needs model, the name by which the endpoint knows it")
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("give api_key or api_key_file, not both")
+        keyed = self.api_key is not None or self.api_key_file is not None
+        if keyed and self.url is not None and self.url.startswith("http://") and not _near(self.url):
+            raise ValueError("the key would cross the internet in the clear; write https:// in url")
         return self
 
 

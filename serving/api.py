@@ -24,16 +24,14 @@ from serving.api_guard import LIMIT_HEADERS, Guard
 from serving.api_keys import parse_keys
 from serving.api_page import install_page
 from serving.api_problems import install_problems
+from serving.api_routes import STRICT
 from serving.live import LiveRuntime
 from serving.llm import open_reranker
-from serving.rate_limits import Buckets
 from serving.redis_explanations import open_explanations
 from serving.responder import Responder
 from streams.redis_store import open_store
 
-ROUTERS = tuple(
-    part.router for part in (api_recommend, api_search, api_articles, api_events, api_customers, api_health)
-)
+ROUTERS = tuple(part.router for part in (api_recommend, api_search, api_articles, api_events, api_customers))
 
 
 class State(TypedDict):
@@ -83,6 +81,7 @@ def build_api(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        app.openapi()  # made now and not while somebody waits: `only_known` asks for it
         async with opened(settings) as gateway:
             yield State(gateway=gateway)
 
@@ -98,7 +97,8 @@ def build_api(
     )
     install_problems(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=STRICT)
+    app.include_router(api_health.router)
     if settings.page.enabled:
         install_page(app, settings.page)
     _install_guard(app, settings.api)
@@ -112,11 +112,10 @@ def _install_guard(app: FastAPI, settings: ApiSettings) -> None:
         ConfigurationError: api.keys or api.cors_origins.
     """
     keys = parse_keys(settings.keys)
-    limits = settings.requests_per_s is not None
-    buckets = None if settings.requests_per_s is None else Buckets(settings.requests_per_s, settings.burst)
+    limits = settings.requests_per_s is not None or keys.limited
     origins = parse_origins(settings.cors_origins)
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, larger=api_search.LARGER)
-    app.add_middleware(Guard, keys=keys, buckets=buckets, origins=origins)
+    app.add_middleware(Guard, keys=keys, per_s=settings.requests_per_s, burst=settings.burst, origins=origins)
     if origins:
         # Outside the guard: a browser asks whether it may call us before it shows a key.
         app.add_middleware(

@@ -113,7 +113,7 @@ def _messages() -> dict[str, dict[str, Any]]:
     schemas["Boost"]["properties"]["field"]["enum"] = list(FIELDS)
     event["required"] = [name for name in event["required"] if name not in ("event_id", "occurred_at")]
     event["properties"]["event_id"]["description"] = "made up where it is missing"
-    event["properties"]["occurred_at"]["description"] = "from 1970 on; now where it is missing"
+    event["properties"]["occurred_at"]["description"] = "from 1970 on, at most a day ahead; now where it is missing"
     event["properties"]["occurred_at"]["pattern"] = SINCE_1970
     event["properties"]["type"]["enum"] = list(EVENT_TYPES)
     event["properties"]["price"]["anyOf"][0]["maximum"] = MAX_PRICE

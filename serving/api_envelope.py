@@ -19,6 +19,8 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+# 320 MB of photos.
+MOST_LARGER = 32
 # What is known of a customer belongs in no cache on the way.
 PRIVATE = {"cache-control": "no-store"}
 
@@ -86,40 +88,69 @@ class Headers:
 
 class BoundedBody:
     """ASGI middleware: a body over the limit is refused (413) as soon as that is known, and never held whole.
-    larger: limits of paths that take more, by path."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+    Args:
+        larger: limits of paths that take more, by path.
+        most_larger: bodies of those paths that are held at once; the next is refused (503) before it is read.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None, most_larger: int = MOST_LARGER
+    ) -> None:
         self._app = app
         self._limit = max_bytes
         self._larger = larger or {}
+        self._most_larger = most_larger
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        limit = max(self._limit, self._larger.get(scope.get("path", ""), 0))
+        elif scope["path"] not in self._larger:
+            await self._read(self._limit, scope, receive, send)
+        elif self._held >= self._most_larger:
+            await self._too_many(scope, receive, send)
+        else:
+            self._held += 1
+            try:
+                await self._read(max(self._limit, self._larger[scope["path"]]), scope, receive, send)
+            finally:
+                self._held -= 1
+
+    async def _read(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > limit:
             await self._refuse(int(declared), limit, scope, receive, send)
             return
         # A chunked body declares no length, so it is counted; it is small enough to be held while it is.
-        chunks: list[Message] = []
-        total = 0
+        body = bytearray()
         while True:
             message = await receive()
-            chunks.append(message)
-            total += len(message.get("body", b""))
-            if total > limit:
-                await self._refuse(total, limit, scope, receive, send)
+            if message["type"] == "http.disconnect":
+                return  # nobody is there to be answered
+            body += message.get("body", b"")
+            if len(body) > limit:
+                await self._refuse(len(body), limit, scope, receive, send)
                 return
             if not message.get("more_body", False):
                 break
-        chunks.reverse()
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        body.clear()
 
         async def replay() -> Message:
-            return chunks.pop() if chunks else await receive()
+            return whole.pop() if whole else await receive()
 
         await self._app(scope, replay, send)
+
+    async def _too_many(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem(
+            503,
+            f"{self._most_larger} large uploads are being handled already; try again in a moment",
+            {"connection": "close"},
+            retryable=True,
+            allowed=self._most_larger,
+        )
+        await answer(scope, receive, send)
 
     async def _refuse(self, given: int, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         # The rest of the body is never read, so this connection cannot serve another request.

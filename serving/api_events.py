@@ -13,7 +13,8 @@ from infra.errors import InvalidMessage
 from serving.api_problems import Problem
 from serving.api_routes import ASKED, PROBLEMS, Needs, body, decode, reference
 from serving.api_schemas import Accepted, ActivityRow, Recent
-from streams.events import EVENT_TYPES, Event, parse_event
+from streams.events import EVENT_TYPES, Event
+from streams.processor import MAX_AHEAD, admitted
 
 MAX_EVENTS_A_CALL = 1_000
 
@@ -90,7 +91,9 @@ async def events(request: Request, gateway: Needs) -> Accepted:
 
 
 def _parse_events(rows: list[Any], now: datetime) -> tuple[list[Event], list[dict[str, object]]]:
-    """Events, and what was refused with its place. Missing ids and times are filled in before parsing."""
+    """Events, and what was refused with its place. Missing ids and times are filled in before parsing. What the worker
+    would not take is refused here too."""
+    latest = now + MAX_AHEAD
     parsed: list[Event] = []
     refused: list[dict[str, object]] = []
     for index, row in enumerate(rows):
@@ -98,7 +101,7 @@ def _parse_events(rows: list[Any], now: datetime) -> tuple[list[Event], list[dic
             if not isinstance(row, dict):
                 raise InvalidMessage(f"expected an object, given {type(row).__name__}")
             filled = {"event_id": str(uuid.uuid4()), "occurred_at": now, **row}
-            parsed.append(parse_event(msgspec.json.encode(filled)))
+            parsed.append(admitted(msgspec.json.encode(filled), latest))
         except InvalidMessage as error:
             refused.append({"index": index, "message": str(error)})
     return parsed, refused

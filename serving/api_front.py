@@ -100,13 +100,14 @@ Fronts = Annotated[Front, Depends(get_front)]
 async def picture(
     request: Request, front: Fronts, article_id: str, width: Annotated[int, Query()] = WIDTHS[0]
 ) -> Response:
-    """The article's picture, no wider than asked for; a browser keeps it for a day."""
+    """The article's picture, no wider than asked for; a browser keeps it for a day, and nobody on the way: it may have
+    needed a key."""
     if width not in WIDTHS:
         raise Problem(422, f"width {width}; allowed: {', '.join(map(str, WIDTHS))}", allowed=list(WIDTHS))
     found = None if front.pictures is None else await asyncio.to_thread(front.pictures.get, article_id, width)
     if found is None:
         raise Problem(404, "the shop has no picture of this article", article_id=article_id[:128])
-    headers = {"etag": found.etag, "cache-control": f"public, max-age={KEEP_S}"}
+    headers = {"etag": found.etag, "cache-control": f"private, max-age={KEEP_S}"}
     if found.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     # Opened by itself, an SVG is a document that could carry a script: this one may do nothing.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -20,13 +21,14 @@ from infra.clock import Clock
 from infra.errors import BrokerUnavailable, BundleError, ModisteError, Unavailable
 from infra.follow import Refusal
 from serving.activity import ActivityRing
+from serving.afterwards import Afterwards
 from serving.explanations import Explanations
 from serving.messages import RecommendationRequest, Recommendations
 from serving.profile import profile_of
 from serving.reload import Loaded
 from serving.responder import Responder
 from streams.events import EVENT_TYPES, Event, encode_event, from_micros, to_micros
-from streams.store import StateStore, StoredCustomer
+from streams.store import StateStore, StoredCustomer, load_readable
 from streams.topics import TRANSACTIONS
 from streams.totals import NO_TOTALS, Totals
 
@@ -120,6 +122,7 @@ class Gateway:
     activity: ActivityRing
     clock: Clock
     explanations: Explanations = field(default_factory=Explanations)
+    afterwards: Afterwards = field(default_factory=Afterwards)
 
     async def start(self) -> None:
         await self.holder.start()
@@ -128,6 +131,7 @@ class Gateway:
 
     async def stop(self) -> None:
         await self.activity.stop()
+        await self.afterwards.finish()
         await self.link.stop()
         await self.holder.stop()
         await self.explanations.close()
@@ -142,19 +146,16 @@ class Gateway:
         await self.link.send_many([(TRANSACTIONS, e.customer_id.encode(), encode_event(e)) for e in events])
 
     async def recommend(self, request: RecommendationRequest) -> Recommendations:
-        """The responder's answer, in process, kept with its trace to be explained. What is shown is told to the topic;
-        a broker that is away delays nothing.
+        """The responder's answer, in process, kept with its trace to be explained. What is shown is told to the topic,
+        and the trace that was asked for to other processes, when the answer is out: neither delays it.
         """
         traced = request.explain or self.explanations.max_bytes > 0
         (answer,) = await self.responder.answer([msgspec.structs.replace(request, explain=traced)])
         now = self.clock.now()
         self.explanations.keep(answer, now)
         if request.explain:
-            await self.explanations.share([answer], now)
-        try:
-            await self.responder.publish_impressions([answer])
-        except Unavailable as error:
-            log.warning("impression of %s not written: %s", answer.request_id, error)
+            self.afterwards.do("explanation", partial(self.explanations.share, [answer], now))
+        self.afterwards.do("impression", partial(self.responder.publish_impressions, [answer]))
         return answer if request.explain else msgspec.structs.replace(answer, trace=[])
 
     @property
@@ -182,9 +183,10 @@ class Gateway:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        (stored,) = await self.store.load([customer_id])
+        stored, note = await self._stored(customer_id)
         return {
             "customer_id": customer_id,
+            "note": note,
             "known": stored is not None and len(stored.state) > 0,
             "as_of": _as_of(stored),
             "events": len(stored.state) if stored else 0,
@@ -201,9 +203,9 @@ class Gateway:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        (stored,) = await self.store.load([customer_id])
+        stored, note = await self._stored(customer_id)
         if stored is None:
-            return {"customer_id": customer_id, "known": False, "events": [], "more": False}
+            return {"customer_id": customer_id, "note": note, "known": False, "events": [], "more": False}
         state = stored.state
         fits = np.ones(len(state), np.bool_)
         if type is not None:
@@ -213,10 +215,19 @@ class Gateway:
         found = np.flatnonzero(fits)[::-1].tolist()
         return {
             "customer_id": customer_id,
+            "note": note,
             "known": len(state) > 0,
             "events": self._rows(stored, found[:limit]),
             "more": len(found) > limit,
         }
+
+    async def _stored(self, customer_id: str) -> tuple[StoredCustomer | None, str | None]:
+        """What is stored, and why nothing can be told of it where it cannot be read."""
+        found, unreadable = await load_readable(self.store, [customer_id])
+        if customer_id not in unreadable:
+            return found[customer_id], None
+        log.error("a state cannot be read: %s", unreadable[customer_id])
+        return None, f"what is stored of this customer cannot be read: {unreadable[customer_id]}"
 
     def _profile(self, customer_id: str, stored: StoredCustomer | None) -> dict[str, object]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import math
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -24,7 +25,9 @@ LIMIT_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-rese
 
 def scope_needed(method: str, path: str) -> str | None:
     """The scope that a request needs, None where everybody may ask. What is not named here needs READ, so that a new
-    route is never open by mistake."""
+    route is never open by mistake. A newline at the end counts for nothing: the patterns of the routes end in `$`,
+    which matches before it too."""
+    path = path.removesuffix("\n")
     if path in OPEN or path.startswith(OPEN_BELOW):
         return None
     if path == "/metrics":
@@ -67,14 +70,16 @@ class Guard:
 
     Args:
         keys: none of them lets everybody in.
-        buckets: None for no limit.
+        per_s: requests a second of one caller; None for no limit but those that keys have of their own.
+        burst: how many of them at once.
         origins: of pages elsewhere that may send what changes something.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, buckets: Buckets | None, origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, per_s: float | None, burst: int, origins: frozenset[str]) -> None:
         self._app = app
         self._keys = keys
-        self._buckets = buckets
+        self._per_s = per_s
+        self._buckets = Buckets(burst)
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,9 +104,10 @@ class Guard:
 
     def _allowance(self, scope: Scope, key: ApiKey | None) -> Allowance | None:
         """Wrong keys count for the address, so that guessing has a limit too."""
-        if self._buckets is None:
+        per_s = key.per_s if key and key.per_s else self._per_s
+        if per_s is None:
             return None
-        return self._buckets.take(f"key {key.name}", key.per_s) if key else self._buckets.take(address_of(scope))
+        return self._buckets.take(f"key {key.name}" if key else address_of(scope), per_s)
 
     def _refusal(
         self, scope: Scope, headers: Headers, given: str | None, key: ApiKey | None, needed: str
@@ -130,7 +136,24 @@ class Guard:
         return None
 
     def _at_home(self, origin: str, host: str) -> bool:
-        return origin in self._origins or origin.partition("://")[2] == host
+        """Whether a page is one of ours. Without keys a host with a dot in its name has to be among the origins: a page
+        of anywhere can let its own name point at us, and then it is of the same origin."""
+        if origin in self._origins:
+            return True
+        return origin.partition("://")[2] == host and (bool(self._keys) or not _anybodys(host))
+
+
+def _anybodys(host: str) -> bool:
+    """Whether the host, with its port, is a name that somebody may have registered: neither an address nor local."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # no host at all
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." in name and not name.endswith(".localhost")
+    return False
 
 
 def _limits(allowance: Allowance) -> dict[str, str]:

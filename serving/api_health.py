@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.api_routes import ASKED, Needs
+from serving.api_routes import ASKED, STRICT, Needs
 from serving.api_schemas import Alive, BundleView, Ready
 from serving.messages import STRATEGIES
 
@@ -40,7 +40,7 @@ async def readyz(gateway: Needs, response: Response) -> Ready:
     )
 
 
-@router.get("/v1/bundle", summary="What answers now", responses=ASKED)
+@router.get("/v1/bundle", summary="What answers now", responses=ASKED, dependencies=STRICT)
 async def bundle(gateway: Needs) -> BundleView:
     """The bundle in use: when it was built, through when it has learned, its numbers and its contracts."""
     loaded = gateway.holder.current

@@ -49,6 +49,11 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    @property
+    def limited(self) -> bool:
+        """Whether one of them has a rate of its own."""
+        return any(key.per_s is not None for key in self._keys)
+
     def find(self, given: str) -> ApiKey | None:
         """The key that was given, compared with every known one in the same time whatever it is."""
         digest = _digest(given)

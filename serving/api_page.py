@@ -1,7 +1,7 @@
 """The shop page: rendered here, refreshed by fragments of itself, so that there is one way to draw a thing.
 
-The page acts as whoever is chosen on it and asks for no key: it is a window on the shop, for those who run it.
-`page.enabled = false` takes it away.
+The page acts as whoever is chosen on it: it is a window on the shop, for those who run it. Where keys are configured
+the browser asks for one, as a password. `page.enabled = false` takes the page away.
 """
 
 from __future__ import annotations

@@ -28,6 +28,20 @@ def get_gateway(request: Request) -> Gateway:
     return cast(Gateway, request.state.gateway)
 
 
+def only_known(request: Request) -> None:
+    """Raises:
+    Problem: 422, the address has a parameter that the document does not: it would be without effect, unnoticed.
+    """
+    said = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()].get("parameters", [])
+    names = [parameter["name"] for parameter in said if parameter["in"] == "query"]
+    unknown = [name for name in request.query_params if name not in names]
+    if unknown:
+        allowed = f"allowed: {', '.join(names)}" if names else "this route has none"
+        raise Problem(422, f"no parameter is named {unknown[0]!r}; {allowed}", given=unknown[:20], allowed=names)
+
+
+STRICT = (Depends(only_known),)
+
 Needs = Annotated[Gateway, Depends(get_gateway)]
 CustomerId = Annotated[str, PathParam(min_length=1, max_length=MAX_ID, pattern=PATH_ID, examples=["1228"])]
 ArticleId = Annotated[str, PathParam(min_length=1, max_length=MAX_ID, pattern=PATH_ID, examples=["1082185"])]

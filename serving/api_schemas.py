@@ -51,11 +51,12 @@ class HistoryRow(BaseModel):
 
 class History(BaseModel):
     """Events of a customer, newest first. Ask for those before the last one's `occurred_at` to go on; `more` says
-    whether there are any."""
+    whether there are any, `note` why what is stored cannot be read."""
 
     model_config = _shown(customer_id="1228", known=True, events=[_ROW], more=True)
 
     customer_id: str
+    note: str | None = None
     known: bool
     events: list[HistoryRow]
     more: bool
@@ -95,7 +96,8 @@ class Profile(BaseModel):
 
 class CustomerView(BaseModel):
     """What is known of a customer: totals, a profile, and the newest events. `as_of` is null and `known` false for an
-    id never seen; `events` is the number of those that are remembered one by one.
+    id never seen, and where `note` says why what is stored cannot be read; `events` is the number of those that are
+    remembered one by one.
     """
 
     model_config = _shown(
@@ -117,6 +119,7 @@ class CustomerView(BaseModel):
     )
 
     customer_id: str
+    note: str | None = None
     known: bool
     as_of: datetime | None
     events: int

@@ -52,8 +52,8 @@ RESULT_EXAMPLE: dict[str, Any] = {
 
 
 class _Pictures:
-    """Looks at one photo at a time: a large one takes 200 MB while it is unpacked, and two at once are not sooner done.
-    Few may wait, each with its bytes in memory."""
+    """Looks at one photo at a time: a large one takes 200 MB while it is unpacked (no more:
+    `serving.image_decode`), and two at once are not sooner done. Few may wait, each with its bytes in memory."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
@@ -71,6 +71,8 @@ class _Pictures:
 
 router = APIRouter(tags=["search"])
 _pictures = _Pictures()
+# Apart from the threads that recommend: the first searches of a bundle wait until its files are open.
+_words = ThreadPoolExecutor(2, thread_name_prefix="words")
 
 
 ANSWER = message("SearchResults", "Articles, best first; `found` says how many fit.", RESULT_EXAMPLE)
@@ -163,7 +165,8 @@ async def search_text(
     loaded = _loaded(gateway)
     customer, degraded = await _customer(gateway, customer_id)
     try:
-        found = await asyncio.to_thread(loaded.searcher.by_text, search, customer, degraded)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(_words, loaded.searcher.by_text, search, customer, degraded)
     except SearchUnavailable as error:
         raise _unavailable(error) from error
     return _answer(found, started)
@@ -261,6 +264,7 @@ async def _feed(gateway: Gateway, search: ImageSearch) -> tuple[list[Item], list
         k=MAX_K,
         filters=search.filters,
         exclude=search.exclude,
+        rerank="none",  # the order is only one part of what is shown, and no sentence of it is
     )
     (answer,) = await gateway.responder.answer([asked])
     if answer.error is not None:

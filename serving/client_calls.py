@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from serving.answers import Explanation, Similar
 from serving.api_schemas import Accepted, ArticleView, BundleView, Customers, CustomerView, History, Ready
-from serving.messages import Filters, RecommendationRequest, Recommendations, parse_recommendations
+from serving.client_errors import InvalidRequest
+from serving.messages import ATTRIBUTES, Filters, RecommendationRequest, Recommendations, parse_recommendations
 from serving.search_messages import SearchResults
 from streams.events import Event
 
@@ -72,7 +73,14 @@ def search_image(photo: bytes, customer_id: str | None, scope: str, k: int, filt
 
 
 def _narrowed(customer_id: str | None, filters: Filters) -> Params:
-    """Whose taste counts, and the filters, as they stand in the address of a search."""
+    """Whose taste counts, and the filters, as they stand in the address of a search.
+
+    Raises:
+        InvalidRequest: an attribute that no article has.
+    """
+    unknown = [name for name in filters.attributes if name not in ATTRIBUTES]
+    if unknown:
+        raise InvalidRequest(f"filters.attributes: {unknown[0]!r}; allowed: {', '.join(ATTRIBUTES)}")
     params: Params = {**filters.attributes}
     if customer_id is not None:
         params["customer_id"] = customer_id

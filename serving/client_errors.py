@@ -113,5 +113,5 @@ def error_of(status: int, headers: Mapping[str, str], content: bytes) -> ApiErro
     said = problem["detail"] if problem and "detail" in problem else content[:SHOWN].decode(errors="replace")
     error = OF_STATUS.get(status, UnexpectedAnswer)(f"{status}: {said}", status=status, problem=problem)
     after = headers.get("retry-after", "")
-    error.retry_after_s = float(after) if after.isdigit() else None
+    error.retry_after_s = float(after) if after.isascii() and after.isdigit() else None
     return error

@@ -6,6 +6,7 @@ also kept where other processes find them.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -15,11 +16,12 @@ from typing import Protocol
 
 import msgspec
 
-from infra.errors import Unavailable
 from serving.answers import Explanation
 from serving.messages import Recommendations
 
 log = logging.getLogger(__name__)
+
+SHARE_WITHIN_S = 0.1
 
 
 class Shared(Protocol):
@@ -76,13 +78,16 @@ class Explanations:
         self._bytes -= len(value)
 
     async def share(self, answers: Sequence[Recommendations], answered_at: datetime) -> None:
-        """Where other processes find them. An explanation is worth no answer: a store that is away is only logged."""
+        """Where other processes find them. An explanation is worth no answer, and these have gone out already: whatever
+        the store says, or does not say in SHARE_WITHIN_S, is only logged."""
         if self.shared is None or not answers:
             return
         try:
-            await self.shared.put([(answer.request_id, _encode(answer, answered_at)) for answer in answers])
-        except Unavailable as error:
-            log.warning("%d answers cannot be explained by other processes: %s", len(answers), error)
+            async with asyncio.timeout(SHARE_WITHIN_S):
+                await self.shared.put([(answer.request_id, _encode(answer, answered_at)) for answer in answers])
+        except Exception as error:
+            why = str(error) or type(error).__name__
+            log.warning("%d answers cannot be explained by other processes: %s", len(answers), why)
 
     async def find(self, request_id: str) -> bytes | None:
         """An Explanation as JSON, None where there is none or not any more.

@@ -7,6 +7,7 @@ the smallest eighth that is still large enough; the other formats cannot, so few
 from __future__ import annotations
 
 import io
+import re
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -18,7 +19,18 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 # A photo from a phone has 12 to 50 million pixels, a drawing or a cut-out fewer.
 MAX_JPEG_PIXELS = 50_000_000
 MAX_PIXELS = 25_000_000
+# Numbers a pixel of a JPEG up to which the larger limit holds: a phone's have 1.5 or 2, those whose colours are as fine
+# as their light 3, CMYK 4. Where a file has several scans all of them are held, in two bytes each: 200 MB.
+MAX_SAMPLES = 2
+# Each scan is a walk over the whole picture, however few bytes it has; a progressive photo has about ten.
+MAX_SCANS = 64
 MAX_ASPECT = 20  # a longer strip is no photo, and would be scaled to a giant by its shorter side
+
+JPEGS = ("JPEG", "MPO")
+# The markers of a JPEG that begin a segment with a length, and the one that ends the picture: all but a fill byte, an
+# escaped 255 among the pixels, and those that stand alone.
+_SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+_SCAN, _END = b"\xda", b"\xd9"
 
 WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # tag of EXIF
@@ -70,6 +82,10 @@ def decode_picture(content: bytes, at_least: int | None = None) -> Image.Image:
         raise _broken(error) from error
     with image:
         _check_size(image)
+        if image.format in JPEGS and _scans(content) > MAX_SCANS:
+            raise ImageRefused(
+                "size", f"a {image.format} of more than {MAX_SCANS} scans, which are all that are allowed"
+            )
         try:
             return _unpacked(image, at_least)
         except Exception as error:
@@ -79,12 +95,28 @@ def decode_picture(content: bytes, at_least: int | None = None) -> Image.Image:
 
 
 def _check_size(image: Image.Image) -> None:
-    allowed = MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS
+    allowed = MAX_JPEG_PIXELS if image.format in JPEGS and _samples(image) <= MAX_SAMPLES else MAX_PIXELS
     given = f"a {image.format} of {image.width} x {image.height} pixels"
     if image.width * image.height > allowed:
         raise ImageRefused("size", f"{given}; at most {allowed} are allowed")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise ImageRefused("size", f"{given}; the longer side is at most {MAX_ASPECT} times the shorter")
+
+
+def _samples(image: Image.Image) -> float:
+    """Numbers a pixel of a JPEG: of each component as many as its sampling factors say."""
+    factors: list[tuple[int, int]] = [(across, down) for _, across, down, _ in getattr(image, "layer", [])]
+    most = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
+    return sum(across * down for across, down in factors) / max(1, most)
+
+
+def _scans(content: bytes) -> int:
+    """Scans of the first picture of a JPEG, counted to one more than MAX_SCANS."""
+    at, scans = 2, 0
+    while scans <= MAX_SCANS and (found := _SEGMENT.search(content, at)) and found[1] != _END:
+        scans += found[1] == _SCAN
+        at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2]))
+    return scans
 
 
 def _unpacked(image: Image.Image, at_least: int | None) -> Image.Image:

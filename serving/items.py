@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.errors import BundleError
+from serving.messages import ATTRIBUTES as ATTRIBUTES  # noqa: PLC0414 (its columns are here)
 from streams.catalog import Article
 
-ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")
 COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
 FIELDS = (*ATTRIBUTES, "product_code", "article_id")  # by which a rule may name articles
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from streams.events import event_key
-from streams.store import StateStore
+from streams.store import StateStore, load_readable
 
 KNOWN_WITHIN_S = 5.0
 FIRST_PAUSE_S = 0.01
@@ -16,7 +16,7 @@ LONGEST_PAUSE_S = 0.08
 
 
 async def until_known(store: StateStore, customer_id: str, event_id: str, timeout_s: float = KNOWN_WITHIN_S) -> bool:
-    """True once the stored state has the event, False when it has not after `timeout_s`.
+    """True once the stored state has the event, False when it has not after `timeout_s`, or cannot be read at all.
 
     Raises:
         StoreUnavailable: the store does not answer.
@@ -24,7 +24,10 @@ async def until_known(store: StateStore, customer_id: str, event_id: str, timeou
     key = np.uint64(event_key(event_id))
     until, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
     while True:
-        (stored,) = await store.load([customer_id])
+        found, unreadable = await load_readable(store, [customer_id])
+        if unreadable:
+            return False
+        stored = found[customer_id]
         if stored is not None and bool((stored.state.keys == key).any()):
             return True
         if time.monotonic() + pause > until:

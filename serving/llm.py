@@ -104,7 +104,7 @@ class Reranker:
             return noted(answer, "llm_failed")
         said, verdict = await self._verdict(question, min(wait_ms, self._settings.wait_ms) / 1e3)
         ANSWERS.labels(said).inc()
-        answer = noted(answer, f"llm_{said}") if verdict is None else reordered(answer, places, verdict)
+        answer = noted(answer, f"llm_{said}") if verdict is None else retold(reordered(answer, places, verdict))
         if request.explain:
             ms = round((time.perf_counter() - started) * 1e3, 3)
             asked = 0 if question is None else question.count
@@ -217,6 +217,21 @@ def reordered(answer: Recommendations, places: Sequence[int], verdict: Verdict) 
         reason = verdict.reasons[chosen] or item.reason
         items[place] = msgspec.structs.replace(item, rank=answer.items[place].rank, reason=reason)
     return msgspec.structs.replace(answer, items=items, variant=VARIANT)
+
+
+def retold(answer: Recommendations) -> Recommendations:
+    """With a trace that says of each item the rank and the reason that it has now, in the order of now."""
+    told = {entry["article_id"]: entry for entry in answer.trace if entry.get("stage") == "item"}
+    if not told:
+        return answer
+    now = iter([_told(told[item.article_id], item) for item in answer.items if item.article_id in told])
+    trace = [next(now, entry) if entry.get("stage") == "item" else entry for entry in answer.trace]
+    return msgspec.structs.replace(answer, trace=trace)
+
+
+def _told(entry: dict[str, str | int | float], item: Item) -> dict[str, str | int | float]:
+    reason: dict[str, str | int | float] = {} if item.reason is None else {"reason": item.reason}
+    return {**entry, "rank": item.rank, **reason}
 
 
 def noted(answer: Recommendations, why: str) -> Recommendations:

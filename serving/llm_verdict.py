@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -21,7 +22,33 @@ _MARKS = re.compile(r"[{}\[\]\\*_#@%]|&\w+;|:/|www\.", re.IGNORECASE)
 _DOTTED = re.compile(r"\w[.\u2024\u3002\uff0e\uff61][^\W\d]|[.!?]\s")
 _QUOTED = re.compile('["“”„‟«»]')
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_JOINT = re.compile("[-'’]")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
+# With what such a sentence may begin; any other word there that has a capital may be a name.
+_OPENERS = frozenset(
+    _WORD.findall(
+        "a after also always an and another as at because before both bring brings combine combines comes "
+        "complete completes customers each easy either enjoy every everyday for fresh from give gives go goes "
+        "good great handy here i ideal if in it it's its just keep keeps like look looks lovely made makes "
+        "many match matches maybe more most much my new next nice no not often on once one our pair pairs "
+        "people perfect picked popular ready right same seen shoppers similar simple since so some soon still "
+        "suits that that's the their then there these they this those time to together try useful wear what "
+        "when where while why with works worn you you'll you're you've your yours"
+    )
+)
+# Of offers, prices and stock, of which a model knows nothing but what it was told.
+_OFFERS = frozenset(
+    _WORD.findall(
+        "bargain bargains cent cents cheap cheaper cheapest clearance coupon coupons deal deals deliver "
+        "delivered delivery deposit discount discounted discounts dollar dollars euro euros expensive free "
+        "gift gifts guarantee guaranteed half lowest markdown offer offers off outlet pence penny percent "
+        "percentage pound pounds price priced prices promo promotion quid rebate reduced reduction refund "
+        "refundable refunds sale sales save saved saves saving savings shipped shipping stock stocked stocks "
+        "voucher vouchers warranty zero two three four five six seven eight nine ten eleven twelve thirteen "
+        "fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
+        "ninety hundred hundreds thousand thousands million double twice triple dozen"
+    )
+)
 
 
 class BadVerdict(ValueError):
@@ -72,8 +99,8 @@ def showable(text: str, facts: str) -> str | None:
     """The sentence as it may be shown, or None.
 
     One sentence of letters, digits and marks (no symbols, no stacked accents), without markup, addresses or
-    quotations, and with no number and no name (a word with a capital after the first) that does not stand in `facts`:
-    what was not asked about cannot be praised or priced.
+    quotations, and with no number, no word of an offer and no name (a word with a capital, unless it opens the sentence
+    as many do) that does not stand in `facts`: what was not asked about cannot be praised or priced.
     """
     if len(text) > 4 * REASON_MAX_CHARS:
         return None
@@ -90,7 +117,18 @@ def _is_plain_sentence(text: str) -> bool:
 
 
 def _says_only(facts: str, text: str) -> bool:
-    words = _WORD.findall(text)
-    names = {word.casefold() for word in words[1:] if any(sign.isupper() for sign in word)}
-    known = names <= set(_WORD.findall(facts)) and set(_NUMBER.findall(text)) <= set(_NUMBER.findall(facts))
+    words, given = _WORD.findall(text), set(_WORD.findall(facts))
+    names = {word.casefold() for n, word in enumerate(words) if _is_name(word, first=n == 0)}
+    offers = _OFFERS & _parts(word.casefold() for word in words)
+    known = names <= given and offers <= _parts(given) and set(_NUMBER.findall(text)) <= set(_NUMBER.findall(facts))
     return known and len(words) > 1
+
+
+def _is_name(word: str, *, first: bool) -> bool:
+    opens = first and word.replace("’", "'").casefold() in _OPENERS and not word[1:].isupper()
+    return any(sign.isupper() for sign in word) and not opens
+
+
+def _parts(words: Iterable[str]) -> set[str]:
+    """Words, and those of which they are put together."""
+    return {part for word in words for part in (word, *_JOINT.split(word))}

@@ -19,6 +19,7 @@ MAX_K = 200
 MAX_REQUEST_BYTES = 262_144
 MAX_NAMED = 1_000  # values of a field that a request blocks or boosts
 MAX_BOOSTS = 32
+ATTRIBUTES = ("department", "category", "subcategory", "brand", "colour")  # of an article, which a filter can name
 STRATEGIES = (
     "full",
     "hybrid",

@@ -26,26 +26,25 @@ class Allowance:
 
 
 class Buckets:
-    """A bucket for each caller: `burst` tokens at first, `per_s` of them a second, never more than `burst`.
+    """A bucket for each caller: `burst` tokens at first, then so many a second as its rate says, never more than
+    `burst`.
 
     Beyond `max_callers` the bucket that was asked longest ago is forgotten, which is the one that has filled most.
     """
 
     def __init__(
-        self, per_s: float, burst: int, *, now: Callable[[], float] = time.monotonic, max_callers: int = MAX_CALLERS
+        self, burst: int, *, now: Callable[[], float] = time.monotonic, max_callers: int = MAX_CALLERS
     ) -> None:
-        self._per_s = per_s
         self._burst = burst
         self._now = now
         self._max_callers = max_callers
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller -> tokens, when that was
 
-    def take(self, caller: str, per_s: float | None = None) -> Allowance:
-        """One token of the caller's, if there is one. per_s: a rate of the caller's own."""
-        rate = per_s or self._per_s
+    def take(self, caller: str, per_s: float) -> Allowance:
+        """One token of the caller's, if there is one; `per_s` is its rate."""
         now = self._now()
         tokens, since = self._levels.pop(caller, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - since) * rate)
+        tokens = min(float(self._burst), tokens + (now - since) * per_s)
         allowed = tokens >= 1
         if allowed:
             tokens -= 1
@@ -56,6 +55,6 @@ class Buckets:
             allowed,
             self._burst,
             int(tokens),
-            max(0.0, (1 - tokens) / rate),
-            (self._burst - tokens) / rate,
+            max(0.0, (1 - tokens) / per_s),
+            (self._burst - tokens) / per_s,
         )

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol, TypeGuard
 
 import msgspec
@@ -311,17 +312,16 @@ class Waiting:
         self._settled: dict[int, Recommendations] = {}
 
     async def __call__(self) -> list[Recommendations]:
-        """Publish all that is not published yet; returns it.
+        """Publish all that is not published yet; returns all there were, also those that an earlier call has published.
 
         Raises:
             BrokerUnavailable: some were not acknowledged; call again for them.
         """
-        places = list(self._later)
-        found = await asyncio.gather(*map(self._publish, places), return_exceptions=True)
+        found = await asyncio.gather(*map(self._publish, list(self._later)), return_exceptions=True)
         for error in found:
             if isinstance(error, BaseException):
                 raise error
-        return [self._settled[place] for place in places]
+        return [answer for _, answer in sorted(self._settled.items(), key=itemgetter(0))]
 
     async def _publish(self, place: int) -> None:
         key, ranked = self._later[place]

@@ -10,8 +10,10 @@ Only processes that search pay for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from infra.bundle import Bundle
 from infra.errors import ModisteError
@@ -21,6 +23,8 @@ from serving.text_encoder import Encode, open_text_encoder
 from serving.word_index import WordIndex
 
 WORD_INDEX = "word_index.npz"
+
+T = TypeVar("T")
 
 
 class SearchUnavailable(ModisteError):
@@ -34,21 +38,23 @@ class Searchable:
     bundle: Bundle
     size: int
     space: ContentSpace
+    _opened: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _opening: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    @cached_property
+    @property
     def words(self) -> WordIndex:
         """Raises:
         SearchUnavailable: the bundle has none.
         """
         self._need("text search", (WORD_INDEX,), "build it with `modiste offline run` of this version")
-        return WordIndex.load(self.bundle.file(WORD_INDEX), self.size)
+        return self._once("words", lambda: WordIndex.load(self.bundle.file(WORD_INDEX), self.size))
 
-    @cached_property
+    @property
     def encode_text(self) -> Encode | None:
         """None where nothing here can encode into the space of the articles' texts."""
-        return open_text_encoder(self.bundle, self.space.encoder)
+        return self._once("encode_text", lambda: open_text_encoder(self.bundle, self.space.encoder))
 
-    @cached_property
+    @property
     def pictures(self) -> PictureSpace:
         """Raises:
         SearchUnavailable: the bundle has none.
@@ -56,7 +62,15 @@ class Searchable:
         self._need(
             "image search", IMAGE_FILES, "build it with `modiste offline run --images PHOTOS --image-encoder ENCODER`"
         )
-        return PictureSpace.load(self.bundle, self.size)
+        return self._once("pictures", lambda: PictureSpace.load(self.bundle, self.size))
+
+    def _once(self, name: str, opens: Callable[[], T]) -> T:
+        """What `opens` gives, opened by the first thread that needs it while others that do wait."""
+        if name not in self._opened:
+            with self._opening:
+                if name not in self._opened:
+                    self._opened[name] = opens()
+        return cast(T, self._opened[name])
 
     def _need(self, what: str, names: tuple[str, ...], how: str) -> None:
         missing = [name for name in names if name not in self.bundle.manifest.files]

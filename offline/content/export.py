@@ -75,7 +75,9 @@ def export_image_encoder(encoder: Encoder, network: Path) -> Preparation:
     elif isinstance(encoder, EfficientNetEncoder):
         module, preparation = encoder.network, encoder.preparation
     else:
-        raise ConfigurationError(f"the encoder {encoder.name} cannot be carried by a bundle; name a clip:... encoder")
+        raise ConfigurationError(
+            f"the encoder {encoder.name} cannot be carried by a bundle; name efficientnet or a clip:... encoder"
+        )
     draw = torch.Generator().manual_seed(7)
     side = preparation.side
     samples = [torch.randn(count, 3, side, side, generator=draw) for count in (2, 1)]

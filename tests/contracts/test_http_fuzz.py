@@ -18,6 +18,7 @@ from schemathesis.schemas import BaseSchema
 from infra.settings import ApiSettings
 from serving.api_keys import ADMIN, entry_of
 from serving.runtime import load_runtime
+from tests.serving.toy_shop import NOON
 from tests.support.http_shop import HttpShop
 from tests.support.seen import photo, seen
 from tests.support.tiny_fixture import Tiny
@@ -30,9 +31,10 @@ PATHS = json.loads((Path(__file__).parent / "openapi.json").read_text())["paths"
 ROUTES = [(path, method) for path, methods in PATHS.items() for method in methods]
 ASKED = [(path, method) for path, method in ROUTES if {"parameters", "requestBody"} & PATHS[path][method].keys()]
 
-# Any time of RFC 3339, of which the document says that it must not lie before 1970.
+# Any time of RFC 3339, of which the document says that it must lie neither before 1970 nor ahead.
 since_1970 = st.datetimes(
     datetime(1970, 1, 2),  # noqa: DTZ001 (hypothesis adds the zone)
+    NOON.replace(tzinfo=None),
     timezones=st.just(UTC),
 ).map(datetime.isoformat)
 schemathesis.openapi.format("date-time", since_1970)

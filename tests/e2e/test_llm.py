@@ -139,7 +139,7 @@ async def test_a_responder_killed_while_an_answer_waits_leaves_it_to_the_next(se
         await reverses(asked, say)
 
     async with LlmServer(held) as model, topics(servers, "killed-responder") as one:
-        given: dict[str, Any] = {"wait_ms": 30_000, "deadline_ms": 30_000}
+        given: dict[str, Any] = {"wait_ms": 2_500, "deadline_ms": 30_000}
         with responder(servers, tmp_path, model.url, "killed-responder", **given) as worker:
             await one.ask(one.request(1, rerank="llm"), *(one.request(n) for n in range(2, 6)))
             await until(worker, one, range(2, 6))
@@ -161,7 +161,7 @@ async def test_a_responder_that_is_stopped_gives_the_answer_that_waits_and_commi
         await reverses(asked, say)
 
     async with LlmServer(a_second_later) as model, topics(servers, "stopped") as one:
-        with responder(servers, tmp_path, model.url, "stopped", wait_ms=20_000, deadline_ms=20_000) as worker:
+        with responder(servers, tmp_path, model.url, "stopped", wait_ms=2_500, deadline_ms=20_000) as worker:
             await one.ask(one.request(1, rerank="llm"))
             await model.came(1)
             assert await asyncio.to_thread(worker.terminate) == 0, worker.log

@@ -32,8 +32,8 @@ def test_every_modiste_line_is_accepted(line: str) -> None:
         assert found is not None, f"README names {words[0]!r}, which is no command"
         command, words = found, words[1:]
         context = click.Context(command, parent=context, info_name=command.name)
-    # Arguments that name files need not exist for the line to be well-formed.
-    arguments = [word for word in words if not word.endswith(".jsonl")]
+    # Arguments that name files need not exist for the line to be well-formed, and DIR is any directory.
+    arguments = [str(ROOT) if word == "DIR" else word for word in words if not word.endswith(".jsonl")]
     files = [word for word in words if word.endswith(".jsonl")]
     stand_ins = [str(Path(__file__)) for _ in files]
     command.make_context(command.name, [*arguments, *stand_ins], parent=context)

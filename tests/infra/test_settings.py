@@ -132,6 +132,37 @@ def test_an_empty_variable_counts_as_not_given() -> None:
     assert load_settings({"MODISTE_HTTP__PORT": "", "MODISTE_CONFIG": ""}).http.port == 8000
 
 
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://api.example.com/v1", True),
+        ("http://api.example.com/v1", False),
+        ("http://8.8.8.8:8000/v1", False),
+        ("http://localhost:8000/v1", True),
+        ("http://192.168.1.7:8000/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://vllm:8000/v1", True),
+        ("http://gpu.home.arpa/v1", True),
+    ],
+)
+def test_a_model_s_key_crosses_no_internet_in_the_clear(url: str, allowed: bool) -> None:
+    env = {"MODISTE_LLM__URL": url, "MODISTE_LLM__MODEL": "m"}
+    assert load_settings(env).llm.url == url, "without a key anything goes"
+    for key in ("API_KEY", "API_KEY_FILE"):
+        keyed = {**env, f"MODISTE_LLM__{key}": "k"}
+        if allowed:
+            assert load_settings(keyed).llm.url == url
+        else:
+            with pytest.raises(ConfigurationError, match="in the clear; write https://"):
+                load_settings(keyed)
+
+
+def test_no_answer_waits_longer_for_a_model_than_a_responder_drains() -> None:
+    assert load_settings({"MODISTE_LLM__WAIT_MS": "2500"}).llm.wait_ms == 2_500
+    with pytest.raises(ConfigurationError, match="less than or equal to 2500"):
+        load_settings({"MODISTE_LLM__WAIT_MS": "2501"})
+
+
 def test_times_are_utc() -> None:
     env = {"MODISTE_CLOCK__ORIGIN": "2017-12-24T01:00:00+01:00", "MODISTE_CLOCK__STARTED_AT": "5"}
     origin = load_settings(env).clock.origin

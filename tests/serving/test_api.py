@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import httpx
 import pytest
 
 from infra.clock import ManualClock
+from infra.errors import BrokerUnavailable
 from infra.settings import ApiSettings, KafkaSettings, PageSettings, Settings
+from serving import afterwards
 from serving.activity import ActivityRing
+from serving.afterwards import Afterwards
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
 from serving.cli import listen
@@ -146,6 +150,31 @@ def test_given_ids_and_times_are_kept(client: Client, shop: Shop) -> None:
     assert [event["occurred_at"] for event in shop.link.on("transactions")] == ["2026-01-02T03:04:05Z"] * 2
 
 
+def test_what_lies_ahead_of_the_present_and_a_day_is_refused_as_the_worker_does(client: Client, shop: Shop) -> None:
+    row = {"type": "view", "customer_id": "anna", "article_id": "tea"}
+    refused = client.post("/v1/events", json={**row, "occurred_at": "2026-11-22T12:00:01Z"})
+    assert refused.status_code == 422
+    assert "is after 2026-11-22T12:00:00+00:00, the present and a day" in refused.json()["detail"]
+    assert not shop.link.sent
+    assert client.post("/v1/events", json={**row, "occurred_at": "2026-11-22T12:00:00Z"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/recommend/user/anna?topk=1", "'topk'; allowed: top_k, strategy, rerank, explain"),
+        ("/v1/search/text?q=tea&color=Black", "'color'; allowed: q, customer_id"),
+        ("/v1/customers?limit=3&Limit=3", "'Limit'; allowed: limit"),
+        ("/v1/bundle?x=1", "'x'; this route has none"),
+    ],
+)
+def test_a_parameter_that_the_route_does_not_know_is_refused(client: Client, path: str, said: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert said in answer.json()["detail"]
+    assert client.get("/healthz?probe=1").status_code == 200
+
+
 def test_one_bad_event_and_none_is_taken(client: Client, shop: Shop) -> None:
     good = {"type": "purchase", "customer_id": "anna", "article_id": "tea"}
     answer = client.post("/v1/events", json=[good, {**good, "type": "return"}, "x"])
@@ -171,6 +200,51 @@ def test_an_event_the_broker_does_not_have_is_not_acknowledged(client: Client, s
 def test_the_broker_may_be_away_for_recommendations(client: Client, shop: Shop) -> None:
     shop.link.away = True
     assert client.post("/v1/recommendations", json={"customer_id": "anna"}).status_code == 200
+
+
+class HangingLink(ToyLink):
+    """A broker that has died behind a connection which stands."""
+
+    async def send_many(self, messages: Sequence[tuple[str, bytes | None, bytes]]) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+
+def test_no_answer_waits_for_a_broker_that_hangs() -> None:
+    client = Client(Shop(link=HangingLink()))
+    try:
+        assert client.post("/v1/recommendations", json={"customer_id": "anna"}, timeout=10).status_code == 200
+    finally:
+        client.close()
+
+
+async def test_what_is_left_for_afterwards_is_bounded_and_ends() -> None:
+    done: list[int] = []
+    opened = asyncio.Event()
+
+    async def work(n: int) -> None:
+        await opened.wait()
+        if n == 0:
+            raise BrokerUnavailable("kafka is away")
+        done.append(n)
+
+    held = Afterwards(most=3)
+    for n in range(5):
+        held.do("impression", partial(work, n))
+    opened.set()
+    await held.finish()
+    assert done == [1, 2]
+    held.do("impression", partial(work, 5))
+    await held.finish()
+    assert done == [1, 2, 5]
+
+
+async def test_what_does_not_end_is_left_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(afterwards, "FINISH_S", 0.01)
+    held = Afterwards()
+    held.do("impression", asyncio.Event().wait)
+    async with asyncio.timeout(10):
+        await held.finish()
 
 
 def test_readiness_names_what_is_missing(client: Client, shop: Shop) -> None:
@@ -201,6 +275,7 @@ def test_a_customer_has_a_history_with_titles(client: Client) -> None:
 def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
     assert client.get("/v1/customers/zoe").json() == {
         "customer_id": "zoe",
+        "note": None,
         "known": False,
         "as_of": None,
         "events": 0,
@@ -208,6 +283,18 @@ def test_an_id_never_seen_is_a_customer_without_history(client: Client) -> None:
         "profile": {"segment": None, "favourites": {}, "usual_price": None},
         "history": [],
     }
+
+
+def test_a_state_that_cannot_be_read_is_said_of_its_customer(client: Client, shop: Shop) -> None:
+    shop.store._values["anna"] = (1, b"\xff no state", None, None)
+    for path in ("/v1/customers/anna", "/v1/customers/anna/history"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["known"]) == (200, False)
+        assert answer.json()["note"].startswith("what is stored of this customer cannot be read: ")
+    assert client.get("/", params={"customer": "anna"}).status_code == 200
+    assert client.get("/fragments/people").status_code == 200
+    known = client.get("/fragments/customer", params={"customer": "anna", "knows": "anna-0-bread"})
+    assert (known.status_code, known.headers["modiste-knows"]) == (200, "no")
 
 
 def test_a_store_that_is_away_is_503(client: Client, shop: Shop) -> None:
@@ -319,6 +406,7 @@ def test_a_picture_comes_with_a_tag_and_may_do_nothing(shop: Shop, tmp_path: Pat
     try:
         picture = client.get("/pictures/tea")
         assert (picture.status_code, picture.headers["content-type"]) == (200, "image/svg+xml")
+        assert picture.headers["cache-control"] == "private, max-age=86400"
         assert "script" not in picture.headers["content-security-policy"].replace("sandbox", "")
         assert picture.headers["content-security-policy"].endswith("sandbox")
         tagged = client.get("/pictures/tea", headers={"if-none-match": picture.headers["etag"]})
@@ -368,6 +456,7 @@ def test_history_goes_on_before_the_last_one(client: Client, shop: Shop) -> None
     assert client.get("/v1/customers/anna/history", params={"type": "view"}).json()["events"] == []
     assert client.get("/v1/customers/zoe/history").json() == {
         "customer_id": "zoe",
+        "note": None,
         "known": False,
         "events": [],
         "more": False,

@@ -64,6 +64,9 @@ def test_a_key_opens_what_its_scopes_say(guarded: Client, key: str, read: int, w
     assert guarded.get("/v1/customers", headers=bearer(key)).status_code == read
     assert guarded.post("/v1/events", headers=bearer(key), json=EVENT).status_code == write
     assert guarded.get("/metrics", headers=bearer(key)).status_code == metrics
+    # To the patterns of the routes a newline at the end is not there.
+    assert guarded.post("/v1/events%0A", headers=bearer(key), json=EVENT).status_code == write
+    assert guarded.get("/metrics%0A", headers=bearer(key)).status_code == metrics
 
 
 def test_a_refused_scope_is_named(guarded: Client) -> None:
@@ -148,6 +151,16 @@ def test_keys_have_limits_of_their_own_and_guesses_one_too() -> None:
     client.close()
 
 
+def test_a_key_may_have_a_limit_where_others_have_none() -> None:
+    slow = f"{entry_of('slow', ['read'], 'slow-key')}:0.001"
+    client = Client(Shop(), ApiSettings(keys=f"{KEYS} {slow}", burst=1))
+    assert [client.get("/v1/customers", headers=bearer("slow-key")).status_code for _ in range(2)] == [200, 429]
+    assert [client.get("/v1/customers", headers=bearer(SHOP_KEY)).status_code for _ in range(3)] == [200] * 3
+    document = client.get("/openapi.json", headers=bearer(SHOP_KEY)).json()
+    assert "429" in document["paths"]["/v1/customers"]["get"]["responses"]
+    client.close()
+
+
 @pytest.mark.parametrize(
     ("host", "caller"),
     [
@@ -170,6 +183,30 @@ def test_a_page_of_elsewhere_cannot_send_what_changes_something() -> None:
         not in client.get("/v1/customers", headers={"origin": "https://a.example"}).headers
     )
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.example:8000", 403),  # anybody's name, which points at us for the moment
+        ("named.example", 202),
+        ("127.0.0.1:8000", 202),
+        ("[::1]:8000", 202),
+        ("localhost:8000", 202),
+        ("shop.localhost", 202),
+        ("[::1", 403),
+    ],
+)
+def test_without_keys_a_name_of_the_internet_is_a_page_of_ours_only_if_it_is_named(host: str, status: int) -> None:
+    client = Client(Shop(), ApiSettings(cors_origins="http://named.example"))
+    headers = {"host": host, "origin": f"http://{host}"}
+    assert client.post("/v1/events", json=EVENT, headers=headers).status_code == status
+    client.close()
+
+
+def test_with_a_key_the_page_s_own_name_is_enough(guarded: Client) -> None:
+    headers = {**bearer(TILL_KEY), "host": "shop.example", "origin": "https://shop.example"}
+    assert guarded.post("/v1/events", json=EVENT, headers=headers).status_code == 202
 
 
 def test_origins_that_are_named_may_call_from_a_browser() -> None:
@@ -212,6 +249,71 @@ def test_a_body_without_end_is_read_to_the_limit_only() -> None:
         BoundedBody(never, max_bytes=1_000)({"type": "http", "path": "/v1/events", "headers": []}, receive, send)
     )
     assert (reads, sent[0]["status"]) == (11, 413)
+
+
+def messages(*given: Message) -> Receive:
+    left = list(given)
+
+    async def receive() -> Message:
+        return left.pop(0)
+
+    return receive
+
+
+async def test_a_body_that_comes_in_bits_is_one_message_to_the_application() -> None:
+    bits: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True} for _ in range(900)]
+    seen: list[Message] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([await receive(), await receive()])
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"nothing is said: {message}")
+
+    end: list[Message] = [{"type": "http.request", "body": b"y"}, {"type": "http.disconnect"}]
+    scope = {"type": "http", "path": "/v1/events", "headers": []}
+    await BoundedBody(application, max_bytes=1_000)(scope, messages(*bits, *end), send)
+    assert seen == [
+        {"type": "http.request", "body": b"x" * 900 + b"y", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+
+async def test_an_upload_that_breaks_off_reaches_no_application() -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("the application was asked, or somebody was answered")
+
+    bits = messages({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
+    await BoundedBody(never, max_bytes=1_000)({"type": "http", "path": "/v1/events", "headers": []}, bits, never)
+
+
+async def test_few_large_uploads_are_held_at_once() -> None:
+    """The others are refused before anything of them is read; small bodies are not counted."""
+    opened, asked = asyncio.Event(), 0
+
+    async def held(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal asked
+        asked += 1
+        await opened.wait()
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    bounded = BoundedBody(held, max_bytes=1_000, larger={"/photo": 2_000}, most_larger=2)
+    whole: Message = {"type": "http.request", "body": b"x"}
+    photo, event = ({"type": "http", "path": path, "headers": []} for path in ("/photo", "/v1/events"))
+    holding = [asyncio.create_task(bounded(photo, messages(whole), send)) for _ in range(2)]
+    holding.append(asyncio.create_task(bounded(event, messages(whole), send)))
+    await asyncio.sleep(0)
+    await bounded(photo, messages(), send)
+    assert (asked, sent[0]["status"]) == (3, 503)
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    opened.set()
+    await asyncio.gather(*holding)
+    await bounded(photo, messages(whole), send)
+    assert asked == 4
 
 
 def test_who_has_no_key_sends_no_body() -> None:

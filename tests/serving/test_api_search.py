@@ -14,7 +14,7 @@ from serving.messages import Filters, Item
 from serving.search_messages import ImageSearch, SearchResults, TextSearch
 from serving.searchable import SearchUnavailable
 from tests.serving.test_api import Client, Shop
-from tests.serving.toy_shop import ToySource, buy
+from tests.serving.toy_shop import ToyPipeline, ToySource, buy
 
 
 class ToySearcher:
@@ -162,6 +162,21 @@ def test_a_feed_is_what_the_customer_would_be_recommended_under_the_filters(clie
     feed = asked(shop)[3]
     assert [item.article_id for item in feed] == ["bread", "tea", "milk"]
     assert not shop.link.on("impressions")  # nobody was shown this list
+
+
+def test_a_feed_that_is_only_searched_is_not_ordered_by_a_language_model(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[str | None] = []
+    recommend = ToyPipeline.recommend
+
+    def kept(self: ToyPipeline, requests: Any, customers: Any, *, degraded: Any = ()) -> Any:
+        wanted.extend(request.rerank for request in requests)
+        return recommend(self, requests, customers, degraded=degraded)
+
+    monkeypatch.setattr(ToyPipeline, "recommend", kept)
+    assert client.post("/v1/search/image", params={"scope": "feed"}, content=png()).status_code == 200
+    assert wanted == ["none"]
 
 
 def test_files_that_are_no_photos_are_refused_by_kind(client: Client) -> None:

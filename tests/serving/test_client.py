@@ -238,6 +238,18 @@ def test_an_error_without_a_problem_document_still_has_its_class(status: int, ki
     assert "<html>bad gateway" in error.detail
 
 
+def test_a_filter_by_what_no_article_has_is_refused_before_it_is_sent(client: Client) -> None:
+    """As a parameter it would be unknown, or another one: `q` would be what is searched for."""
+    for name in ("q", "color"):
+        with pytest.raises(InvalidRequest, match=f"filters.attributes: '{name}'; allowed: department, category"):
+            client.search_text("tea", filters=Filters(attributes={name: ["black"]}))
+
+
+def test_a_time_to_wait_is_a_number_or_nothing() -> None:
+    assert error_of(429, {"retry-after": "3"}, b"").retry_after_s == 3.0
+    assert error_of(429, {"retry-after": "\u00b2"}, b"").retry_after_s is None
+
+
 def test_the_client_brings_no_model_and_no_server() -> None:
     probe = "import sys, serving.client; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     root = Path(serving.__file__).parents[1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from redis.exceptions import ResponseError
 
-from infra.errors import StoreUnavailable
+from infra.errors import ConfigurationError, StoreUnavailable
 from infra.settings import ApiSettings, RedisSettings, Settings
 from serving.answers import Explanation
 from serving.explanations import Explanations
@@ -76,6 +78,31 @@ class Away:
         raise StoreUnavailable("redis is away")
 
     async def close(self) -> None: ...
+
+
+class Refusing(Away):
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def put(self, values: Sequence[tuple[str, bytes]]) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("NOPERM this user"), ResponseError("MISCONF no disk")])
+async def test_a_store_that_refuses_costs_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    await Explanations(Refusing(error)).share([answer("r1")], NOON)
+    assert f"1 answers cannot be explained by other processes: {error}" in caplog.text
+
+
+class Hanging(Away):
+    async def put(self, values: Sequence[tuple[str, bytes]]) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_store_that_hangs_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(10):
+        await Explanations(Hanging()).share([answer("r1")], NOON)
+    assert "by other processes: TimeoutError" in caplog.text
 
 
 async def test_a_store_that_is_away_costs_no_answer_but_is_not_passed_off_as_nothing_kept() -> None:

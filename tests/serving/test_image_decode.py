@@ -130,6 +130,42 @@ def test_each_refusal_says_why() -> None:
         assert refused.value.why == why
 
 
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG whose last scan stands there again and again."""
+    whole = saved(halves(), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (scans - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def test_scans_are_bounded_however_short_they_are() -> None:
+    with pytest.raises(ImageRefused, match="more than 64 scans") as refused:
+        decode_picture(progressive(65))
+    assert refused.value.why == "size"
+    assert decode_picture(progressive(64)).size == (40, 20)
+
+
+def test_what_is_no_scan_of_the_picture_is_not_counted() -> None:
+    """A thumbnail, a profile, a film behind the photo."""
+    whole = saved(halves(), "JPEG", comment=b"\xff\xda" * 100)
+    assert decode_picture(whole + b"\xff\xda" * 100).size == (40, 20)
+
+
+def enlarged(content: bytes, width: int, height: int) -> bytes:
+    """The same JPEG with another size in its header."""
+    at = next(content.index(marker) for marker in (b"\xff\xc0", b"\xff\xc2") if marker in content)
+    return content[: at + 5] + struct.pack(">HH", height, width) + content[at + 9 :]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_colours_as_fine_as_light_count_double(progressive: bool) -> None:
+    coarse = saved(halves(), "JPEG", subsampling=2, progressive=progressive)
+    fine = saved(halves(), "JPEG", subsampling=0, progressive=progressive)
+    print_colours = saved(halves("CMYK"), "JPEG", progressive=progressive)
+    for content, allowed in ((coarse, 50_000_000), (fine, 25_000_000), (print_colours, 25_000_000)):
+        with pytest.raises(ImageRefused, match=f"8000 x 8000 pixels; at most {allowed} are allowed"):
+            decode_picture(enlarged(content, 8_000, 8_000))
+
+
 @given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "WEBP"]), st.integers(0, 400))
 def test_damage_anywhere_is_a_picture_or_a_refusal(damage: bytes, kind: str, at: int) -> None:
     whole = bytearray(saved(halves(), kind))
@@ -160,12 +196,15 @@ def test_memory_is_bounded_whatever_a_file_claims(tmp_path: Path) -> None:
     bomb = png_of(5_000, 5_000, 5_000)  # 75 MB unpacked, as large as is allowed
     assert len(bomb) < 200_000
     noise = Image.effect_noise((1_000, 1_000), 60).resize((7_000, 7_000)).convert("RGB")
+    fine = noise.resize((5_000, 5_000))
     files = {
         "small.png": saved(halves()),
         "bomb.png": bomb,
         "claims.png": png_of(60_000, 60_000, 1),
         "photo.jpg": saved(noise, "JPEG", quality=60),
         "progressive.jpg": saved(noise, "JPEG", quality=60, progressive=True),
+        "fine.jpg": saved(fine, "JPEG", quality=60, subsampling=0, progressive=True),
+        "print.jpg": saved(fine.convert("CMYK"), "JPEG", quality=60, progressive=True),
         "zeros.bin": b"\0" * 50_000_000,
     }
     for name, content in files.items():

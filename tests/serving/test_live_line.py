@@ -178,6 +178,15 @@ async def test_a_store_that_is_away_does_not_end_the_line(shop: Shop) -> None:
     assert (await message(line))[0] == "acts"
 
 
+async def test_a_state_that_cannot_be_read_does_not_end_the_line(shop: Shop) -> None:
+    line = shop.line("anna")
+    await message(line)
+    shop.store._values["anna"] = (1, b"\xff no state", None, None)
+    shop.ring.add(happened("anna", "tea", "e1"))
+    assert (await message(line))[0] == "acts"
+    assert not await until_known(shop.store, "anna", "e1")
+
+
 async def test_lines_are_counted_and_bounded(shop: Shop) -> None:
     lines: list[Any] = [shop.line("anna") for _ in range(MAX_LINES)]
     for line in lines:

@@ -54,7 +54,7 @@ REQUEST = RecommendationRequest(request_id="r1", customer_id="anna", rerank="llm
 
 
 def settings(url: str, **more: Any) -> LlmSettings:
-    return LlmSettings.model_validate({"url": url, "model": "toy", "wait_ms": 5_000, **more})
+    return LlmSettings.model_validate({"url": url, "model": "toy", "wait_ms": 2_500, **more})
 
 
 def answer(*articles: str, price: float = 2.5) -> Recommendations:
@@ -298,7 +298,7 @@ async def test_no_more_calls_run_at_a_time_than_allowed_and_too_many_are_not_beg
         await reverses(asked, say)
 
     many = [answer("tea", "milk", price=float(n)) for n in range(50)]
-    more = {"concurrency": 2, "deadline_ms": 20_000, "wait_ms": 20_000}
+    more = {"concurrency": 2, "deadline_ms": 20_000, "wait_ms": 2_500}
     async with LlmServer(held) as server, reranker(server.url, **more) as llm, asyncio.timeout(30):
         answering = asyncio.gather(*(ordered_by(llm, one, wait_ms=20_000) for one in many))
         await server.came(2)

@@ -44,7 +44,7 @@ class Shop:
 
 @asynccontextmanager
 async def shop(url: str | None, **more: Any) -> AsyncIterator[Shop]:
-    given = {"url": url, "model": "toy", "wait_ms": 20_000, "deadline_ms": 20_000, **more}
+    given = {"url": url, "model": "toy", "wait_ms": 2_500, "deadline_ms": 20_000, **more}
     llm = open_reranker(LlmSettings.model_validate(given), ManualClock(NOON))
     store, link, wall = CountingStore(), Link(), ManualClock(NOON)
     responder = Responder(ToySource(), store, link, ManualClock(NOON), deadline_ms=20_000, wall=wall, llm=llm)
@@ -173,9 +173,35 @@ async def test_a_broker_that_takes_no_answer_gets_it_when_it_is_back_without_a_s
     assert shown(one.answers()["r1"]) == ["bread", "milk", "tea"]
 
 
+async def test_what_went_out_before_the_broker_failed_is_told_too() -> None:
+    class OneOnly(Link):
+        async def send_many(self, messages: Sequence[tuple[str, bytes | None, bytes]]) -> int:
+            if self.away and self.on("recommendations"):
+                raise BrokerUnavailable("kafka is away")
+            self.away, before = False, self.away
+            try:
+                return await super().send_many(messages)
+            finally:
+                self.away = before
+
+    async with LlmServer() as server, shop(server.url) as one:
+        link = OneOnly()
+        one.responder._outlet = one.link = link
+        messages = [raw(wanted(f"r{n}", customer_id=f"c{n}", rerank="llm")) for n in range(3)]
+        _, waiting = await one.responder.begin(messages)
+        assert waiting is not None
+        link.away = True
+        with pytest.raises(BrokerUnavailable):
+            await waiting()
+        assert len(one.answers()) == 1
+        link.away = False
+        assert [answer.request_id for answer in await waiting()] == ["r0", "r1", "r2"]
+    assert sorted(answer["request_id"] for answer in link.on("recommendations")) == ["r0", "r1", "r2"]
+
+
 async def test_a_model_that_dies_in_mid_run_costs_the_order_and_no_answer() -> None:
     with llm_process() as (url, process):
-        async with shop(url, wait_ms=5_000) as one:
+        async with shop(url, wait_ms=2_500) as one:
             before = await one.responder.handle([raw(wanted("r0", k=3, rerank="llm"))])
             assert before[0].degraded == []
             process.kill()

@@ -41,7 +41,7 @@ async def test_pins_caps_filters_and_blocks_hold(tiny: Tiny, top_n: int) -> None
         rules=Rules(pins=PINS, max_per_product=1, blocked={"article_id": [article_number("top", 0)]}),
     )
     async with LlmServer() as server:
-        given = {"url": server.url, "model": "toy", "top_n": top_n, "wait_ms": 20_000, "deadline_ms": 20_000}
+        given = {"url": server.url, "model": "toy", "top_n": top_n, "wait_ms": 2_500, "deadline_ms": 20_000}
         llm = open_reranker(LlmSettings.model_validate(given), clock)
         assert llm is not None
         before, after = [

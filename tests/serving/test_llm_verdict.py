@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.llm import movable, reordered
+from serving.llm import movable, reordered, retold
 from serving.llm_prompt import Question
 from serving.llm_verdict import REASON_MAX_CHARS, BadVerdict, Verdict, read_verdict, showable
 from serving.messages import Item, Recommendations
@@ -110,6 +110,9 @@ def test_whatever_comes_is_an_order_or_refused(content: str) -> None:
         "A fresh colour for someone who likes Paris!",
         "From the Corner  Shop,\nlike your last order",
         "It costs 9.5 as your jersey top did",
+        "Strap top for days like these",
+        "You’ll wear this one often",
+        "One of the 3 that you like",
     ],
 )
 def test_a_plain_sentence_about_what_was_given_can_be_shown(text: str) -> None:
@@ -148,6 +151,13 @@ def test_a_plain_sentence_about_what_was_given_can_be_shown(text: str) -> None:
         "I\u0301\u0302\u0303\u0304t suits you so well",  # stacked accents
         "It costs \u20ac9.5 for you",
         "Line one of it\u2028line two <",
+        "Nike makes the best of these for you",  # a name from nowhere, at the beginning
+        "This one is half price today and shipping is free",
+        "Two for one, and they suit you",
+        "It is cheaper than the dress you bought",
+        "The last ones in stock, in your colour",
+        "You get ten-percent-off with it",
+        "A half-price dress for you",
     ],
 )
 def test_nothing_else_is_shown(text: str) -> None:
@@ -161,6 +171,23 @@ def test_what_is_shown_is_short_and_holds_no_markup_and_no_address(text: str) ->
         assert len(shown) <= REASON_MAX_CHARS
         assert not set(shown) & set("<>{}[]|\\`*_#@%\n\r\t\x00\u200b\u202e")
         assert "://" not in shown and "www." not in shown.lower()
+
+
+def test_the_trace_tells_the_order_and_the_words_of_now() -> None:
+    items = [
+        Item(article_id=name, rank=rank, score=0.5, source="popular", reason="Popular now")
+        for rank, name in enumerate(("top", "dress"), start=1)
+    ]
+    told = [{"stage": "item", "rank": item.rank, "article_id": item.article_id, "gate.0": 0.7} for item in items]
+    answer = Recommendations(
+        request_id="r1", customer_id="anna", items=items, trace=[{"stage": "retrieval", "candidates": 9}, *told]
+    )
+    found = retold(reordered(answer, [0, 1], Verdict((1, 0), ("It suits you", None))))
+    assert found.trace == [
+        {"stage": "retrieval", "candidates": 9},
+        {"stage": "item", "rank": 1, "article_id": "dress", "gate.0": 0.7, "reason": "Popular now"},
+        {"stage": "item", "rank": 2, "article_id": "top", "gate.0": 0.7, "reason": "It suits you"},
+    ]
 
 
 ITEMS = st.lists(st.sampled_from(["popular", "pin", "pin+popular", "repurchase+pinned"]), min_size=2, max_size=12)

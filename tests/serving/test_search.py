@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from serving.messages import Filters, Item
 from serving.pipeline import Pipeline
 from serving.search import Searcher
 from serving.search_messages import ImageSearch, SearchResults, TextSearch
-from serving.searchable import SearchUnavailable
+from serving.searchable import Searchable, SearchUnavailable
 from serving.shelf import Shelf
 from serving.word_index import WordIndex, weighted_words
 from streams.catalog import Article
@@ -81,6 +83,22 @@ def asked(query: str = "", **fields: Any) -> TextSearch:
 
 def ids(results: SearchResults) -> list[str]:
     return [item.article_id for item in results.items]
+
+
+def test_what_a_search_needs_is_opened_once_however_many_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def slow(_: object, encoder: str) -> None:
+        opened.append(encoder)
+        time.sleep(0.05)
+
+    monkeypatch.setattr("serving.searchable.open_text_encoder", slow)
+    bundle: Any = SimpleNamespace()
+    space: Any = SimpleNamespace(encoder="toy-1")
+    one = Searchable(bundle, 1, space)
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: one.encode_text, range(8))) == [None] * 8
+    assert opened == ["toy-1"]
 
 
 def test_words_alone_find_what_says_them() -> None:
