@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -104,14 +105,14 @@ class Pace:
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         """While inside, SIGUSR1 pauses and SIGUSR2 goes on; only the main thread can listen, elsewhere nobody does."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         loop = asyncio.get_running_loop()
-        heard = []
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            for number, act in ((signal.SIGUSR1, self.pause), (signal.SIGUSR2, self.resume)):
-                loop.add_signal_handler(number, act)
-                heard.append(number)
+        loop.add_signal_handler(signal.SIGUSR1, self.pause)
+        loop.add_signal_handler(signal.SIGUSR2, self.resume)
         try:
             yield
         finally:
-            for number in heard:
-                loop.remove_signal_handler(number)
+            loop.remove_signal_handler(signal.SIGUSR1)
+            loop.remove_signal_handler(signal.SIGUSR2)
