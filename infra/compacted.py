@@ -15,7 +15,8 @@ from types import MappingProxyType
 from aiokafka.structs import ConsumerRecord
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import BatchConsumer, backoff_s
+from infra.kafka import backoff_s
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)

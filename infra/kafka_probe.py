@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from infra.errors import BrokerUnavailable
 from infra.kafka import broker_errors, connecting
+from infra.kafka_consumer import ClosingConsumer
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
@@ -30,7 +30,7 @@ async def unread(
     """
     if not positions:
         return {}
-    consumer = AIOKafkaConsumer(
+    consumer = ClosingConsumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=settings.fetch_wait_ms,
@@ -69,7 +69,7 @@ class GroupOffsets:
         Raises:
             ConfigurationError: the broker refuses us. BrokerUnavailable: it does not answer.
         """
-        consumer = AIOKafkaConsumer(
+        consumer = ClosingConsumer(
             group_id=self._group,
             enable_auto_commit=False,
             request_timeout_ms=self._settings.request_timeout_ms,

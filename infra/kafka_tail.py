@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.errors import BrokerUnavailable
 from infra.kafka import broker_errors, connecting
+from infra.kafka_consumer import ClosingConsumer
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
@@ -41,7 +41,7 @@ async def newest_messages(
     Raises:
         ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
     """
-    consumer = AIOKafkaConsumer(
+    consumer = ClosingConsumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=settings.fetch_wait_ms,

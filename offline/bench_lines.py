@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings
 from serving.messages import RecommendationRequest
 from streams.topics import RECOMMENDATIONS, REQUESTS

@@ -25,7 +25,8 @@ from infra.announce import announce
 from infra.bundle import MANIFEST, open_bundle, write_manifest
 from infra.clock import ManualClock
 from infra.errors import Unavailable
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.registry import Registry
 from infra.settings import ClockSettings, RegistrySettings, Settings
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle

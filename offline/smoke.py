@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from infra.errors import Unavailable
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings
 from serving.messages import RecommendationRequest, Recommendations
 from streams.events import Event, encode_event, event_key

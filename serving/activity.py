@@ -15,10 +15,10 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from infra.errors import InvalidMessage
+from infra.kafka_consumer import ClosingConsumer
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 from streams.events import Event, parse_event
@@ -108,7 +108,7 @@ class ActivityRing:
 
     async def _follow(self) -> None:
         while True:
-            consumer = AIOKafkaConsumer(
+            consumer = ClosingConsumer(
                 self._topic,
                 group_id=None,
                 auto_offset_reset="latest",

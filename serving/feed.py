@@ -17,7 +17,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.clock import Clock, SystemClock
 from infra.errors import InvalidMessage, Unavailable
-from infra.kafka import BatchConsumer, backoff_s
+from infra.kafka import backoff_s
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings
 from infra.telemetry import counter
 from serving.debounce import Debounce

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from infra.errors import BrokerUnavailable
+from infra.kafka_consumer import ClosingConsumer
 from infra.kafka_security import client_arguments, why_away
 from infra.settings import KafkaSettings
 from serving.messages import RecommendationRequest, Recommendations, parse_recommendations
@@ -21,7 +22,7 @@ async def ask(settings: KafkaSettings, request: RecommendationRequest) -> Recomm
         BrokerUnavailable: it is away, or the topics do not exist.
     """
     shared = client_arguments(settings)
-    consumer = AIOKafkaConsumer(
+    consumer = ClosingConsumer(
         RECOMMENDATIONS,
         group_id=None,
         auto_offset_reset="latest",

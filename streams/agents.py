@@ -29,7 +29,8 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from infra.clock import Clock
 from infra.errors import Unavailable
-from infra.kafka import BatchConsumer, backoff_s
+from infra.kafka import backoff_s
+from infra.kafka_consumer import BatchConsumer
 from infra.kafka_probe import unread
 from infra.kafka_security import bootstrap_servers, client_arguments, why_away
 from infra.settings import KafkaSettings, Settings

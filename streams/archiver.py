@@ -23,7 +23,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.clock import Clock
 from infra.errors import BrokerUnavailable, InvalidMessage
-from infra.kafka import BatchConsumer, backoff_s, ensure_topics
+from infra.kafka import backoff_s, ensure_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter
 from streams.archive import RAW_COLUMNS, Kept, Segment, TopicArchive, event_rows, locked

@@ -23,7 +23,8 @@ from typing import Protocol
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import RebalanceHook, backoff_s
+from infra.kafka import backoff_s
+from infra.kafka_consumer import RebalanceHook
 from infra.telemetry import counter
 from streams.batches import Batch, InFlight, batch_of
 
@@ -37,7 +38,7 @@ REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and
 
 
 class Consumer(Protocol):
-    """What is needed of `infra.kafka.BatchConsumer`."""
+    """What is needed of `infra.kafka_consumer.BatchConsumer`."""
 
     async def start(self) -> None: ...
 

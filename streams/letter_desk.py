@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from aiokafka.structs import ConsumerRecord
 
 from infra.errors import DataError
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings
 from streams.batches import REQUEUED_HEADER
 from streams.dead_letters import DeadLetter, decode_dead_letter

@@ -32,7 +32,8 @@ from infra.announce import announce
 from infra.bundle import Bundle
 from infra.clock import SharedClock
 from infra.errors import DataError, Unavailable
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.kafka_probe import GroupOffsets
 from infra.registry import Registry
 from infra.settings import ClockSettings, KafkaSettings, RedisSettings, RegistrySettings, ResponderSettings, Settings

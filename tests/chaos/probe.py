@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import BatchConsumer
+from infra.kafka_consumer import BatchConsumer
 from serving.messages import Recommendations
 from streams.events import encode_event
 from streams.topics import RECOMMENDATIONS, REQUESTS, TRANSACTIONS

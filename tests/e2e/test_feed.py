@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import serving
-from infra.kafka import BatchConsumer
+from infra.kafka_consumer import BatchConsumer
 from infra.kafka_security import bootstrap_servers
 from infra.settings import Settings
 from offline.smoke import client

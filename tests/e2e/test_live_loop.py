@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings
 from offline.smoke import applied_events, client, count_messages, warm_up
 from serving.messages import STRATEGIES, Recommendations

@@ -12,7 +12,8 @@ import httpx
 import msgspec
 import pytest
 
-from infra.kafka import BatchConsumer, Producer
+from infra.kafka import Producer
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import load_settings
 from serving.messages import RecommendationRequest, Recommendations, parse_recommendations
 from serving.up import Stack, settings_env, start_stack

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from infra.announce import BUNDLES, announce
 from infra.bundles_cli import bundles
 from infra.embedded import HOST, claim_port
-from infra.kafka import BatchConsumer, TopicSpec, ensure_topics
+from infra.kafka import TopicSpec, ensure_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.registry import ChannelPointer, Registry
 from infra.settings import KafkaSettings, Settings
 from tests.support.toy_bundles import toy_bundle

@@ -157,7 +157,7 @@ def test_plaintext_clients_are_given_no_more_than_the_address() -> None:
 
 def test_every_client_of_ours_is_made_with_the_shared_arguments() -> None:
     """A client made otherwise would connect in plaintext, whatever the settings say."""
-    made = {"AIOKafkaProducer", "AIOKafkaConsumer", "AIOKafkaAdminClient"}
+    made = {"AIOKafkaProducer", "AIOKafkaConsumer", "ClosingConsumer", "AIOKafkaAdminClient"}
     found: list[str] = []
     careless: list[str] = []
     for package in ("infra", "streams", "serving", "offline"):

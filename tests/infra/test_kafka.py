@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.structs import TopicPartition
 
+from infra.embedded import tansu
 from infra.errors import BrokerUnavailable, ConfigurationError
-from infra.kafka import (
-    BatchConsumer,
-    Producer,
-    TopicSpec,
-    _assignor,
-    backoff_s,
-    ensure_topics,
-    list_topics,
-)
+from infra.kafka import Producer, TopicSpec, backoff_s, ensure_topics, list_topics
+from infra.kafka_consumer import BatchConsumer, ClosingConsumer, _assignor
 from infra.kafka_probe import GroupOffsets
 from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
+from tests.support.servers import running
 
 broker = pytest.mark.broker
 
@@ -94,6 +91,29 @@ async def test_topics_are_created_once(settings: KafkaSettings) -> None:
     assert await ensure_topics(settings, [spec]) == [spec.name]
     assert await ensure_topics(settings, [spec]) == []
     assert (await list_topics(settings))[spec.name] == 3
+
+
+async def test_a_consumer_closes_while_its_broker_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server, spec = tansu(), TopicSpec("t", 1)
+    kafka = KafkaSettings(url=server.url, request_timeout_ms=2_000)
+    consumer = BatchConsumer(kafka, [spec.name], None, batch_size=1)
+    with running(server, tmp_path / "broker.log"):
+        await ensure_topics(kafka, [spec])
+        await consumer.start()
+        await consumer.getmany(100)
+    async with asyncio.timeout(10):
+        while "Failed fetch messages" not in caplog.text:
+            await consumer.getmany(10)
+    await consumer.stop()  # while the fetch waits to be tried again
+
+
+async def test_a_consumer_told_to_hurry_is_cancelled_as_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = ClosingConsumer()
+    with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+        patch.setattr(AIOKafkaConsumer, "stop", lambda self: asyncio.sleep(60))
+        async with asyncio.timeout(0.01):
+            await consumer.stop()
+    await consumer.stop()
 
 
 @broker

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from infra.kafka import BatchConsumer, Producer, TopicSpec, ensure_topics, list_topics
+from infra.kafka import Producer, TopicSpec, ensure_topics, list_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.kafka_tail import newest_messages
 from infra.settings import KafkaSettings
 from offline.event_log import EventLog, import_data, log_directory

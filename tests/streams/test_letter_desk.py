@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from infra.cli import cli
 from infra.errors import DataError
-from infra.kafka import BatchConsumer, Producer, TopicSpec, ensure_topics
+from infra.kafka import Producer, TopicSpec, ensure_topics
+from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings
 from streams.batches import batch_of
 from streams.dead_letters import MAX_RAW_BYTES, decode_dead_letter, encode_dead_letter, send_dead_letters
