@@ -1,8 +1,7 @@
 """Swaps under load: two bundles take turns on the channel of a running responder while requests come through Kafka.
 
-Every answer is computed again with the bundle that it names and must be that bundle's, article by article; time stands
-still for the processes, so that it can be. Answers before the first swap and from then on are timed by the client, from
-the request's send to the answer's arrival; those around a swap are told apart too.
+Quiet and swapping stretches take turns too, so that neither has the machine at a better hour. `offline.swap_judge` says
+what is counted; time stands still for the processes, so that every answer can be computed again.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from infra.announce import announce
 from infra.bundle import MANIFEST, open_bundle, write_manifest
@@ -31,6 +28,7 @@ from infra.registry import Registry
 from infra.settings import ClockSettings, RegistrySettings, Settings
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
 from offline.held_out import fill_store
+from offline.swap_judge import K, Log, Turn, judge
 from serving.golden import make_golden, open_runtime
 from serving.messages import RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
@@ -43,43 +41,30 @@ from streams.store import StoredCustomer
 from streams.topics import RECOMMENDATIONS, REQUESTS
 
 PROCESSES = ("worker", "responder")
-K = 12
 # No time passes for the processes, so that features do not depend on when a request came.
 STANDSTILL = 1e-12
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
-# An answer belongs to a swap from the move of the channel until so long after the first answer of the new bundle.
-AFTER_S = 0.5
-SCORE_TOLERANCE = 1e-4
 BATCH = 50
+# Between the last swap of a turn and the next quiet stretch; the embeddings of the new space are filled meanwhile.
+SETTLE_S = 2.0
 # At full rate before anything is timed: a broker of Java, and our own processes, are slow for the first seconds.
 WARM_UP_S = 8.0
 
 
 @dataclass(frozen=True)
 class SwapPlan:
-    """rate: requests a second · gap_s: between swaps · quiet_s: before the first one, timed without any · alone: no
-    worker loads and sweeps beside the responder, so that the difference is its cost."""
+    """turns: each a quiet stretch, then its share of the swaps, which take as long · rate: requests a second · gap_s:
+    between swaps · alone: no worker loads and sweeps beside the responder, so that the difference is its cost."""
 
     swaps: int = 20
+    turns: int = 5
     rate: float = 100.0
     gap_s: float = 2.5
-    quiet_s: float = 15.0
     articles: int = 2_000
     customers: int = 500
     seed: int = 1
     alone: bool = False
-
-
-@dataclass
-class Log:
-    """What the client saw. Times are from time.perf_counter(); `timed_from`: the end of the warm-up, of which failures
-    count and times do not."""
-
-    sent: dict[str, tuple[str, float]] = field(default_factory=dict)
-    answers: dict[str, tuple[Recommendations, float]] = field(default_factory=dict)
-    moved: list[tuple[float, str]] = field(default_factory=list)
-    timed_from: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +121,8 @@ def bench_swap(directory: Path, plan: SwapPlan, kafka: str = "tansu") -> dict[st
     ):
         log = asyncio.run(_drive(stack.settings, made, plan))
     shutil.rmtree(directory / "data", ignore_errors=True)
-    return _judge(log, made, plan) | {"broker": kafka, "processes": processes}
+    expected = {bundle_id: _answers(runtime, made) for bundle_id, runtime in made.runtimes.items()}
+    return judge(log, expected) | {"broker": kafka, "processes": processes}
 
 
 async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
@@ -155,15 +141,8 @@ async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
             await _first_answer(producer, made, log)
             asking = asyncio.create_task(_ask(producer, made, plan, log))
             await asyncio.sleep(WARM_UP_S)
-            log.timed_from = time.perf_counter()
-            await asyncio.sleep(plan.quiet_s)
-            ids = list(made.runtimes)
-            for number in range(plan.swaps):
-                target = ids[(number + 1) % 2]
-                log.moved.append((time.perf_counter(), target))
-                pointer = await asyncio.to_thread(made.registry.activate, "production", target)
-                await announce(settings, pointer)
-                await asyncio.sleep(plan.gap_s)
+            for first in range(plan.turns):
+                await _turn(settings, made, plan, log, range(first, plan.swaps, plan.turns))
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
             await asyncio.sleep(ANSWER_TIMEOUT_S)  # for answers that are late
@@ -171,6 +150,22 @@ async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
     return log
+
+
+async def _turn(settings: Settings, made: Made, plan: SwapPlan, log: Log, swaps: Sequence[int]) -> None:
+    """Quiet for as long as the swaps take that come after it."""
+    ids = list(made.runtimes)
+    began = time.perf_counter()
+    await asyncio.sleep(len(swaps) * plan.gap_s)
+    middle = time.perf_counter()
+    for _ in swaps:
+        target = ids[(len(log.moved) + 1) % 2]
+        log.moved.append((time.perf_counter(), target))
+        pointer = await asyncio.to_thread(made.registry.activate, "production", target)
+        await announce(settings, pointer)
+        await asyncio.sleep(plan.gap_s)
+    log.turns.append(Turn(began, middle, time.perf_counter()))
+    await asyncio.sleep(SETTLE_S)
 
 
 async def _hear(consumer: BatchConsumer, log: Log) -> None:
@@ -215,62 +210,6 @@ async def _ask(producer: Producer, made: Made, plan: SwapPlan, log: Log) -> None
         number += 1
 
 
-def _judge(log: Log, made: Made, plan: SwapPlan) -> dict[str, Any]:
-    expected = {bundle_id: _answers(runtime, made) for bundle_id, runtime in made.runtimes.items()}
-    failures: Counter[str] = Counter()
-    mixed = 0
-    timed: list[tuple[float, float]] = []
-    heard_of: dict[str, list[float]] = {bundle_id: [] for bundle_id in expected}
-    for request_id, (customer, sent) in log.sent.items():
-        answer, heard = log.answers.get(request_id, (None, 0.0))
-        reason = _failure(answer)
-        if answer is None or reason is not None:
-            failures[reason or "no_answer"] += 1
-            continue
-        timed.append((sent, (heard - sent) * 1e3))
-        heard_of.setdefault(answer.bundle_id or "", []).append(heard)
-        mixed += not _same(answer, expected.get(answer.bundle_id or "", {}).get(customer))
-    took = []
-    around: list[tuple[float, float]] = []
-    for moved, target in log.moved:
-        first = min((heard for heard in heard_of[target] if heard > moved), default=moved + plan.gap_s)
-        took.append(first - moved)
-        around.append((moved, first + AFTER_S))
-    quiet_until = log.moved[0][0] if log.moved else float("inf")
-    quiet = [ms for sent, ms in timed if sent >= log.timed_from and sent + ms / 1e3 < quiet_until]
-    swapping = [ms for sent, ms in timed if sent + ms / 1e3 >= quiet_until]
-    beside = [ms for sent, ms in timed if any(sent + ms / 1e3 >= start and sent <= end for start, end in around)]
-    differing = [
-        customer
-        for customer in made.histories.customers
-        if len({tuple(item.article_id for item in known[customer].items) for known in expected.values()}) > 1
-    ]
-    parts = (quiet, swapping, beside)
-    p99_quiet, p99_swap, p99_beside = (float(np.percentile(part, 99)) if part else float("nan") for part in parts)
-    return {
-        "failed": failures.total(),
-        "mixed": mixed,
-        "p99_ratio": round(p99_swap / p99_quiet, 3),
-        "swaps": len(log.moved),
-        "requests": len(log.sent),
-        "failures": dict(failures),
-        "p99_ms": {"quiet": round(p99_quiet, 2), "swapping": round(p99_swap, 2), "around_a_swap": round(p99_beside, 2)},
-        "measured": {"quiet": len(quiet), "swapping": len(swapping), "around_a_swap": len(beside)},
-        "takes_effect_s": {"p50": round(float(np.median(took)), 3), "max": round(max(took), 3)} if took else {},
-        "answers_by_bundle": {bundle_id: len(heard) for bundle_id, heard in heard_of.items()},
-        "customers_whose_lists_differ": round(len(differing) / len(made.histories.customers), 3),
-    }
-
-
-def _failure(answer: Recommendations | None) -> str | None:
-    """Why it is none, by name; None where it is one."""
-    if answer is None:
-        return "no_answer"
-    if answer.error is not None:
-        return answer.error.code
-    return answer.degraded[0] if answer.degraded else None if len(answer.items) == K else "short"
-
-
 def _answers(runtime: Runtime, made: Made) -> dict[str, Recommendations]:
     """What the bundle answers each customer, computed here from the states alone."""
     pipeline, customers = Pipeline(runtime, ManualClock(made.now)), made.histories.customers
@@ -284,15 +223,3 @@ def _answers(runtime: Runtime, made: Made) -> dict[str, Recommendations]:
         )
         found |= zip(part, answers, strict=True)
     return found
-
-
-def _same(answer: Recommendations, expected: Recommendations | None) -> bool:
-    """The same articles in the same order with the same scores, to what a batch may change of a float32."""
-    if expected is None:
-        return False
-    given, wanted = _columns(answer), _columns(expected)
-    return given[0] == wanted[0] and bool(np.allclose(given[1], wanted[1], atol=SCORE_TOLERANCE, rtol=SCORE_TOLERANCE))
-
-
-def _columns(answer: Recommendations) -> tuple[Sequence[str], Sequence[float]]:
-    return [item.article_id for item in answer.items], [item.score for item in answer.items]

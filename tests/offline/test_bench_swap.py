@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from offline import bench_swap
-from offline.bench_swap import K, Log, Made, SwapPlan
+from offline.swap_judge import K, Log, Turn, judge
 from serving.messages import Item, Recommendations, RequestError
 
 
@@ -18,47 +17,48 @@ def answer(bundle: str, first: int, **fields: Any) -> Recommendations:
     return Recommendations(**{**given, **fields})
 
 
-class Histories:
-    customers = ("anna",)
+EXPECTED = {"red": {"anna": answer("red", 0)}, "blue": {"anna": answer("blue", 50)}}
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    expected = {"red": answer("red", 0), "blue": answer("blue", 50)}
-    monkeypatch.setattr(bench_swap, "_answers", lambda runtime, _: {"anna": expected[runtime]})
-    stub: Any = {"registry": None, "runtimes": {"red": "red", "blue": "blue"}, "histories": Histories(), "now": None}
-    return Made(**stub)
-
-
-def judged(made: Made, *lines: tuple[float, float | None, Recommendations | None]) -> dict[str, Any]:
-    """Lines: sent at, seconds to the answer, answer. Timed from 1 s on; the channel moves to blue at 10 s."""
-    log = Log(moved=[(10.0, "blue")], timed_from=1.0)
+def judged(*lines: tuple[float, float | None, Recommendations | None]) -> dict[str, Any]:
+    """Lines: sent at, seconds to the answer, answer. Two turns, quiet from 1 and 31 s, swapping from 10 and 40 s, over
+    at 20 and 50 s; the channel moves to blue at 10 s."""
+    log = Log(moved=[(10.0, "blue")], turns=[Turn(1.0, 10.0, 20.0), Turn(31.0, 40.0, 50.0)])
     for number, (sent, took, given) in enumerate(lines):
         log.sent[str(number)] = ("anna", sent)
         if given is not None and took is not None:
             log.answers[str(number)] = (given, sent + took)
-    return bench_swap._judge(log, made, SwapPlan())
+    return judge(log, EXPECTED)
 
 
-def test_good_answers_of_both_bundles(made: Made) -> None:
+def test_good_answers_of_both_bundles() -> None:
     red, blue = answer("red", 0), answer("blue", 50)
-    found = judged(made, (0.5, 3.0, red), (1.0, 0.010, red), (9.9, 0.5, red), (10.4, 0.1, blue), (20.0, 0.1, blue))
+    found = judged(
+        (0.5, 3.0, red),  # before the first turn: no time of it counts
+        (1.0, 0.010, red),
+        (9.9, 0.5, red),  # asked for in the quiet, held up by the swap
+        (10.4, 0.1, blue),
+        (20.0, 0.3, blue),  # between the turns
+        (32.0, 0.020, blue),
+        (41.0, 0.2, blue),
+    )
     assert (found["failed"], found["mixed"]) == (0, 0)
     assert found["takes_effect_s"] == {"p50": 0.5, "max": 0.5}
-    assert found["measured"] == {"quiet": 1, "swapping": 3, "around_a_swap": 2}
-    assert found["p99_ms"]["quiet"] == 10.0 and found["p99_ratio"] > 40
+    assert found["measured"] == {"quiet": 2, "swapping": 3, "around_a_swap": 2}
+    assert found["p99_ms_by_turn"] == [{"quiet": 10.0, "swapping": 496.0}, {"quiet": 20.0, "swapping": 200.0}]
+    assert found["p99_ms"]["quiet"] == 19.9 and found["p99_ratio"] == pytest.approx(494.0 / 19.9, abs=0.001)
     assert found["customers_whose_lists_differ"] == 1.0
 
 
-def test_articles_or_scores_of_the_other_bundle_are_mixed(made: Made) -> None:
+def test_articles_or_scores_of_the_other_bundle_are_mixed() -> None:
     red, blue = answer("red", 0), answer("blue", 50)
     half = replace_items(red, [*red.items[:6], *blue.items[6:]])
     scores = replace_items(red, [item_with(item, item.score + 0.01) for item in red.items])
     lines = [(n, 0.1, given) for n, given in enumerate((red, answer("blue", 0), half, scores, answer("green", 0)))]
-    assert judged(made, *lines)["mixed"] == 4
+    assert judged(*lines)["mixed"] == 4
 
 
-def test_no_answer_errors_degraded_and_short_lists_have_failed(made: Made) -> None:
+def test_no_answer_errors_degraded_and_short_lists_have_failed() -> None:
     red = answer("red", 0)
     lines = (
         (1.0, None, None),
@@ -67,7 +67,7 @@ def test_no_answer_errors_degraded_and_short_lists_have_failed(made: Made) -> No
         (4.0, 0.1, replace_items(red, red.items[:-1])),
         (5.0, 0.1, red),
     )
-    found = judged(made, *lines)
+    found = judged(*lines)
     assert (found["failed"], found["mixed"], found["requests"]) == (4, 0, 5)
     assert found["failures"] == {"no_answer": 1, "internal": 1, "ranker_failed": 1, "short": 1}
 

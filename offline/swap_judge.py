@@ -1,0 +1,140 @@
+"""What `bench swap` counts: answers that failed, answers of no one bundle, and how long quiet ones and others took.
+
+Every answer must be the one that the bundle it names gives, article by article. Times are the client's, from a request's
+send to the arrival of its answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.messages import Recommendations
+
+K = 12
+# An answer belongs to a swap from the move of the channel until so long after the first answer of the new bundle.
+AFTER_S = 0.5
+SCORE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Quiet from `began` to `middle`, swapping from there to `ended`."""
+
+    began: float
+    middle: float
+    ended: float
+
+
+@dataclass
+class Log:
+    """What the client saw, by request id; times are from time.perf_counter(). Outside of turns failures count and times
+    do not."""
+
+    sent: dict[str, tuple[str, float]] = field(default_factory=dict)
+    answers: dict[str, tuple[Recommendations, float]] = field(default_factory=dict)
+    moved: list[tuple[float, str]] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Times:
+    """When good answers were asked for and when they came: (n,) float64 each, in seconds."""
+
+    sent: np.ndarray
+    heard: np.ndarray
+
+    def waited(self, start: float, end: float) -> np.ndarray:
+        """Whether an answer was waited for at some moment from start to end, (n,) bool."""
+        return (self.heard >= start) & (self.sent < end)
+
+    def p99(self, chosen: np.ndarray) -> float:
+        """Milliseconds; nan where none is chosen."""
+        return float(np.percentile((self.heard - self.sent)[chosen], 99) * 1e3) if chosen.any() else float("nan")
+
+
+def judge(log: Log, expected: Mapping[str, Mapping[str, Recommendations]]) -> dict[str, Any]:
+    """Counts and times.
+
+    Args:
+        expected: bundle id -> customer id -> what that bundle answers.
+    """
+    failures: Counter[str] = Counter()
+    mixed = 0
+    good: list[tuple[float, float]] = []
+    heard_of: dict[str, list[float]] = {bundle_id: [] for bundle_id in expected}
+    for request_id, (customer, sent) in log.sent.items():
+        answer, heard = log.answers.get(request_id, (None, 0.0))
+        reason = _failure(answer)
+        if answer is None or reason is not None:
+            failures[reason or "no_answer"] += 1
+            continue
+        good.append((sent, heard))
+        heard_of.setdefault(answer.bundle_id or "", []).append(heard)
+        mixed += not _same(answer, expected.get(answer.bundle_id or "", {}).get(customer))
+    times = Times(*np.array(good, dtype=np.float64).reshape(-1, 2).T)
+    took, beside = _effects(log, heard_of, times)
+    # An answer that a swap may have held up is no quiet one, also where it was asked for before.
+    swapping = [times.waited(turn.middle, turn.ended) for turn in log.turns]
+    quiet = [(times.sent >= turn.began) & (times.heard < turn.middle) & ~np.any(swapping, axis=0) for turn in log.turns]
+    parts = {"quiet": np.any(quiet, axis=0), "swapping": np.any(swapping, axis=0), "around_a_swap": beside}
+    p99 = {name: times.p99(chosen) for name, chosen in parts.items()}
+    differing = [
+        customer
+        for customer in next(iter(expected.values()))
+        if len({tuple(item.article_id for item in known[customer].items) for known in expected.values()}) > 1
+    ]
+    return {
+        "failed": failures.total(),
+        "mixed": mixed,
+        "p99_ratio": round(p99["swapping"] / p99["quiet"], 3),
+        "swaps": len(log.moved),
+        "requests": len(log.sent),
+        "failures": dict(failures),
+        "p99_ms": {name: round(ms, 2) for name, ms in p99.items()},
+        "p99_ms_by_turn": [
+            {"quiet": round(times.p99(before), 2), "swapping": round(times.p99(after), 2)}
+            for before, after in zip(quiet, swapping, strict=True)
+        ],
+        "measured": {name: int(chosen.sum()) for name, chosen in parts.items()},
+        "takes_effect_s": {"p50": round(float(np.median(took)), 3), "max": round(max(took), 3)} if took else {},
+        "answers_by_bundle": {bundle_id: len(heard) for bundle_id, heard in heard_of.items()},
+        "customers_whose_lists_differ": round(len(differing) / len(next(iter(expected.values()))), 3),
+    }
+
+
+def _effects(log: Log, heard_of: Mapping[str, Sequence[float]], times: Times) -> tuple[list[float], np.ndarray]:
+    """Seconds from each move to the first answer of its bundle, and which answers were waited for around one."""
+    took: list[float] = []
+    beside = np.zeros(len(times.sent), dtype=bool)
+    for moved, target in log.moved:
+        first = min((heard for heard in heard_of[target] if heard > moved), default=None)
+        if first is not None:
+            took.append(first - moved)
+            beside |= times.waited(moved, first + AFTER_S)
+    return took, beside
+
+
+def _failure(answer: Recommendations | None) -> str | None:
+    """Why it is none, by name; None where it is one."""
+    if answer is None:
+        return "no_answer"
+    if answer.error is not None:
+        return answer.error.code
+    return answer.degraded[0] if answer.degraded else None if len(answer.items) == K else "short"
+
+
+def _same(answer: Recommendations, expected: Recommendations | None) -> bool:
+    """The same articles in the same order with the same scores, to what a batch may change of a float32."""
+    if expected is None:
+        return False
+    given, wanted = _columns(answer), _columns(expected)
+    return given[0] == wanted[0] and bool(np.allclose(given[1], wanted[1], atol=SCORE_TOLERANCE, rtol=SCORE_TOLERANCE))
+
+
+def _columns(answer: Recommendations) -> tuple[Sequence[str], Sequence[float]]:
+    return [item.article_id for item in answer.items], [item.score for item in answer.items]
