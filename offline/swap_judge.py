@@ -1,6 +1,6 @@
 """What `bench swap` counts: answers that failed, answers of no one bundle, and how long quiet ones and others took.
 
-Every answer must be the one that the bundle it names gives, article by article. Times are the client's, from a request's
+Every answer must be what the bundle that it names gives, article by article. Times are the client's, from a request's
 send to the arrival of its answer.
 """
 
