@@ -21,6 +21,8 @@ from infra.settings import KafkaSettings
 
 # A consumer whose store is down does not poll for long; it must not be thrown out of the group for it.
 MAX_POLL_INTERVAL_MS = 3_600_000
+# A member learns of a rebalance by its heartbeat, and all of them read nothing until the last one has learned of it.
+HEARTBEAT_MS = 300
 
 RebalanceHook = Callable[[set[TopicPartition]], Awaitable[None]]
 
@@ -116,7 +118,7 @@ class BatchConsumer:
             auto_offset_reset="earliest" if self._from_beginning else "latest",
             fetch_max_wait_ms=settings.fetch_wait_ms,
             session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_interval_ms=max(1, min(3_000, settings.session_timeout_ms // 5)),
+            heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
             request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_poll_records=self._batch_size,
