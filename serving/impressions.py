@@ -10,7 +10,7 @@ import msgspec
 
 from serving.messages import Recommendations
 from streams.events import AwareTime
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, first_major
 
 SCHEMA_VERSION = 1
 
@@ -42,7 +42,7 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = msgspec.field(default_factory=first_major)
 
 
-_decoder = msgspec.json.Decoder(Impression)
+_read = Reader(Impression, "an impression", SCHEMA_VERSION)
 _encoder = msgspec.json.Encoder()
 
 
@@ -52,12 +52,7 @@ def parse_impression(raw: bytes) -> Impression:
     Raises:
         InvalidMessage: not an impression, or one of a newer major.
     """
-    try:
-        impression = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("an impression", raw, SCHEMA_VERSION, error) from error
-    check_version(impression.schema_version, SCHEMA_VERSION)
-    return impression
+    return _read(raw)
 
 
 def impression_of(answer: Recommendations, shown_at: datetime) -> Impression | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from infra.errors import InvalidMessage
 from streams.events import AwareTime, Id
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, first_major
 
 SCHEMA_VERSION = 1
 MAX_K = 200
@@ -146,8 +146,8 @@ class Recommendations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     trigger: str = "request"
 
 
-_decoder = msgspec.json.Decoder(RecommendationRequest)
-_answer_decoder = msgspec.json.Decoder(Recommendations)
+_read_request = Reader(RecommendationRequest, "a recommendation request", SCHEMA_VERSION, MAX_REQUEST_BYTES)
+_read_answer = Reader(Recommendations, "an answer", SCHEMA_VERSION)
 _encoder = msgspec.json.Encoder()
 
 
@@ -157,13 +157,7 @@ def parse_request(raw: bytes) -> RecommendationRequest:
     Raises:
         InvalidMessage: not JSON, too large, a field missing or out of range, unknown strategy, newer major.
     """
-    if len(raw) > MAX_REQUEST_BYTES:
-        raise InvalidMessage(f"request of {len(raw)} bytes; at most {MAX_REQUEST_BYTES} are allowed")
-    try:
-        request = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("a recommendation request", raw, SCHEMA_VERSION, error) from error
-    check_version(request.schema_version, SCHEMA_VERSION)
+    request = _read_request(raw)
     if request.strategy not in STRATEGIES:
         raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
     return request
@@ -175,12 +169,7 @@ def parse_recommendations(raw: bytes) -> Recommendations:
     Raises:
         InvalidMessage: not an answer, or one of a newer major.
     """
-    try:
-        answer = _answer_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("an answer", raw, SCHEMA_VERSION, error) from error
-    check_version(answer.schema_version, SCHEMA_VERSION)
-    return answer
+    return _read_answer(raw)
 
 
 def encode_recommendations(answer: Recommendations) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 
 from infra.errors import InvalidMessage
 from streams.events import MAX_PRICE, Id
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, first_major
 
 ARTICLE_VERSION = 1
 VECTOR_VERSION = 1
@@ -46,7 +46,7 @@ class Article(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     image_url: Fact | None = None
 
 
-_decoder = msgspec.json.Decoder(Article)
+_read = Reader(Article, "an article", ARTICLE_VERSION, MAX_ARTICLE_BYTES)
 _encoder = msgspec.json.Encoder()
 
 
@@ -56,13 +56,7 @@ def parse_article(raw: bytes) -> Article:
     Raises:
         InvalidMessage: not JSON, too large, a field missing or out of range, newer schema version.
     """
-    if len(raw) > MAX_ARTICLE_BYTES:
-        raise InvalidMessage(f"article of {len(raw)} bytes; at most {MAX_ARTICLE_BYTES} are allowed")
-    try:
-        article = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("an article", raw, ARTICLE_VERSION, error) from error
-    check_version(article.schema_version, ARTICLE_VERSION)
+    article = _read(raw)
     if article.price is not None and not article.price <= MAX_PRICE:
         raise InvalidMessage(f"price {article.price}; at most {MAX_PRICE:.0f} is allowed", column="price")
     return article
@@ -106,7 +100,7 @@ class ArticleVector(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     schema_version: int = msgspec.field(default_factory=first_major)
 
 
-_vector_decoder = msgspec.json.Decoder(ArticleVector)
+_read_vector = Reader(ArticleVector, "an article vector", VECTOR_VERSION)
 
 
 def vector_key(space: str, article_id: str) -> bytes:
@@ -119,11 +113,7 @@ def parse_article_vector(key: bytes | None, value: bytes) -> ArticleVector:
     Raises:
         InvalidMessage: not a vector, or under another's key.
     """
-    try:
-        vector = _vector_decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("an article vector", value, VECTOR_VERSION, error) from error
-    check_version(vector.schema_version, VECTOR_VERSION)
+    vector = _read_vector(value)
     if len(vector.vector) % 2 or vector_key(vector.space, vector.article_id) != key:
         raise InvalidMessage(f"the vector of {vector.article_id!r} is cut short, or stands under another's key")
     return vector

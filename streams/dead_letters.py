@@ -13,7 +13,7 @@ import msgspec
 from infra.kafka import Producer
 from streams.processor import RawMessage
 from streams.topics import DEAD_LETTERS
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, first_major
 
 # Base64 and the frame around it must stay below the megabyte that brokers take by default: a letter that can never be
 # sent would hold up its partition for good.
@@ -48,7 +48,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(DeadLetter)
+_read = Reader(DeadLetter, "a dead letter", LETTER_VERSION)
 
 
 def encode_dead_letter(message: RawMessage, *, reason: str, error: str) -> bytes:
@@ -83,12 +83,7 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
     Raises:
         InvalidMessage: not a dead letter, or one of a newer major.
     """
-    try:
-        letter = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise not_a("a dead letter", value, LETTER_VERSION, error) from error
-    check_version(letter.schema_version, LETTER_VERSION)
-    return letter
+    return _read(value)
 
 
 async def send_dead_letters(producer: Producer, refused: Iterable[tuple[RawMessage, str, str]]) -> int:

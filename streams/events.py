@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from infra.errors import InvalidMessage
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, check_version, first_major
 
 SCHEMA_VERSION = 1
 EVENT_TYPES = ("purchase", "view", "cart")
@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     request_id: Id | None = None
 
 
-_decoder = msgspec.json.Decoder(Event)
+_read = Reader(Event, "an event", SCHEMA_VERSION, MAX_EVENT_BYTES)
 _encoder = msgspec.json.Encoder()
 
 
@@ -57,13 +57,7 @@ def parse_event(raw: bytes) -> Event:
     Raises:
         InvalidMessage: not JSON, a field missing or out of range, unknown type, newer schema version.
     """
-    if len(raw) > MAX_EVENT_BYTES:
-        raise InvalidMessage(f"event of {len(raw)} bytes; at most {MAX_EVENT_BYTES} are allowed")
-    try:
-        event = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("an event", raw, SCHEMA_VERSION, error) from error
-    return check_event(event)
+    return check_event(_read(raw))
 
 
 def check_event(event: Event) -> Event:

@@ -17,7 +17,7 @@ from infra.errors import InvalidMessage
 from infra.settings import KafkaSettings
 from streams.events import AwareTime, Id
 from streams.topics import SUBSCRIPTIONS
-from streams.versions import check_version, first_major, not_a
+from streams.versions import Reader, first_major
 
 SCHEMA_VERSION = 1  # of both messages
 EVERYBODY = "*"
@@ -45,8 +45,8 @@ class CustomerUpdate(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = msgspec.field(default_factory=first_major)
 
 
-_subscriptions = msgspec.json.Decoder(Subscription)
-_updates = msgspec.json.Decoder(CustomerUpdate)
+_read_subscription = Reader(Subscription, "a subscription", SCHEMA_VERSION, MAX_SUBSCRIPTION_BYTES)
+_read_update = Reader(CustomerUpdate, "a customer update", SCHEMA_VERSION)
 _encoder = msgspec.json.Encoder()
 
 
@@ -60,13 +60,7 @@ def parse_subscription(key: bytes | None, value: bytes | None) -> Subscription |
         raise InvalidMessage("the message has no key; subscriptions are keyed by their customer_id")
     if not value:
         return None
-    if len(value) > MAX_SUBSCRIPTION_BYTES:
-        raise InvalidMessage(f"subscription of {len(value)} bytes; at most {MAX_SUBSCRIPTION_BYTES} are allowed")
-    try:
-        subscription = _subscriptions.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("a subscription", value, SCHEMA_VERSION, error) from error
-    check_version(subscription.schema_version, SCHEMA_VERSION)
+    subscription = _read_subscription(value)
     if subscription.customer_id.encode() != key:
         raise InvalidMessage(
             f"customer_id {subscription.customer_id!r} under another's key; they must be equal", column="customer_id"
@@ -78,12 +72,7 @@ def parse_update(value: bytes | None) -> CustomerUpdate:
     """Raises:
     InvalidMessage: not an update.
     """
-    try:
-        update = _updates.decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_a("a customer update", value or b"", SCHEMA_VERSION, error) from error
-    check_version(update.schema_version, SCHEMA_VERSION)
-    return update
+    return _read_update(value or b"")
 
 
 def encode_subscription(subscription: Subscription) -> bytes:
@@ -115,7 +104,7 @@ class Subscriptions:
         for key in (customer_id.encode(), EVERYBODY.encode()):
             value = self._table.table.get(key)
             if value is not None:
-                found = _subscriptions.decode(value)
+                found = _read_subscription(value)
                 if found.until is None or now < found.until:
                     return found
         return None

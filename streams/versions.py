@@ -8,9 +8,13 @@ it may misread is a dead letter.
 
 from __future__ import annotations
 
+from typing import Generic, Protocol, TypeVar
+
 import msgspec
 
 from infra.errors import InvalidMessage
+
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def first_major() -> int:
@@ -22,7 +26,56 @@ class _Versioned(msgspec.Struct):
     schema_version: int = 1
 
 
-_decoder = msgspec.json.Decoder(_Versioned)
+class Readable(Protocol):
+    @property
+    def schema_version(self) -> int: ...
+
+
+Message = TypeVar("Message", bound=Readable)
+
+
+class Reader(Generic[Message]):
+    """Reads JSON messages of one kind.
+
+    Args:
+        name: as it is called in "not an event: ..." and "event of 70000 bytes".
+        version: the newest major that is read.
+        limit: most bytes; None where what comes before has bounded them.
+    """
+
+    def __init__(self, kind: type[Message], name: str, version: int, limit: int | None = None) -> None:
+        self._article, _, self._noun = name.partition(" ")
+        self._decode = msgspec.json.Decoder(kind).decode
+        self._version = version
+        self._limit = limit
+
+    def __call__(self, raw: bytes) -> Message:
+        """Decode one.
+
+        Raises:
+            InvalidMessage: not JSON, too large, a field missing or out of range, a newer major.
+        """
+        if self._limit is not None and len(raw) > self._limit:
+            raise InvalidMessage(f"{self._noun} of {len(raw)} bytes; at most {self._limit} are allowed")
+        try:
+            message = self._decode(raw)
+        except UNDECODABLE as error:
+            raise self._refusal(raw, error) from error
+        check_version(message.schema_version, self._version)
+        return message
+
+    def _refusal(self, raw: bytes, error: Exception) -> InvalidMessage:
+        """For its version where that is newer, for then all else may differ."""
+        try:
+            check_version(_any_kind.decode(raw).schema_version, self._version)
+        except InvalidMessage as newer:
+            return newer
+        except UNDECODABLE:
+            pass
+        return InvalidMessage(f"not {self._article} {self._noun}: {error}")
+
+
+_any_kind = msgspec.json.Decoder(_Versioned)
 
 
 def check_version(given: int, known: int) -> None:
@@ -38,14 +91,3 @@ def check_version(given: int, known: int) -> None:
     else:
         reason = f"none that ever was; this code reads version {known}"
     raise InvalidMessage(f"schema_version {given} is {reason}", column="schema_version")
-
-
-def not_a(what: str, raw: bytes, known: int, error: Exception) -> InvalidMessage:
-    """Why bytes that do not decode are refused: for their version where it is newer, for then all else may differ."""
-    try:
-        check_version(_decoder.decode(raw).schema_version, known)
-    except InvalidMessage as newer:
-        return newer
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return InvalidMessage(f"not {what}: {error}")

@@ -31,13 +31,14 @@ from aiokafka.structs import TopicPartition
 from infra.announce import announce
 from infra.bundle import Bundle
 from infra.clock import SharedClock
-from infra.errors import DataError, Unavailable
+from infra.errors import DataError
 from infra.kafka import Producer
 from infra.kafka_consumer import BatchConsumer
 from infra.kafka_probe import GroupOffsets
 from infra.registry import Registry
 from infra.settings import ClockSettings, KafkaSettings, RedisSettings, RegistrySettings, ResponderSettings, Settings
 from offline.backtest.pace import Pace, parse_speed
+from offline.backtest.patience import Watch
 from offline.backtest.plan import BacktestPlan
 from offline.event_log import EventLog
 from offline.held_out import purchases
@@ -335,8 +336,8 @@ class ThroughKafka:
         if self._open is None:
             raise RuntimeError("ThroughKafka was used before start() or after close()")
 
-    def _watch(self, what: str) -> _Watch:
-        return _Watch(what, self._stack, self._patience_s, self.directory / "processes.log")
+    def _watch(self, what: str) -> Watch:
+        return Watch(what, self._stack, self._patience_s, self.directory / "processes.log")
 
 
 async def open_through_kafka(
@@ -359,32 +360,6 @@ async def open_through_kafka(
         f"{runner.directory / 'processes.log'} has what the processes say"
     )
     return runner
-
-
-class _Watch:
-    """Ends waiting that leads nowhere."""
-
-    def __init__(self, what: str, stack: Stack, patience_s: float, log: Path) -> None:
-        self._what, self._stack, self._patience, self._log = what, stack, patience_s, log
-        self._seen: object = None
-        self._since = time.monotonic()
-
-    def __call__(self, progress: object = None, detail: str = "") -> None:
-        """Called while waiting; `progress` differs whenever something has happened.
-
-        Raises:
-            Unavailable: a process could not be kept alive, or nothing has happened for too long.
-        """
-        detail = f" ({detail})" if detail else ""
-        if self._stack.failure is not None:
-            raise Unavailable(f"{self._what}{detail}: {self._stack.failure}")
-        if progress != self._seen:
-            self._seen, self._since = progress, time.monotonic()
-        if time.monotonic() - self._since > self._patience:
-            raise Unavailable(
-                f"{self._what}{detail}: nothing has happened for {self._patience:g} s; {self._log} has what the "
-                "processes say"
-            )
 
 
 def _patient(request: RecommendationRequest) -> RecommendationRequest:
