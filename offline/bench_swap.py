@@ -203,7 +203,9 @@ async def _ask(producer: Producer, made: Made, plan: SwapPlan, log: Log) -> None
     customers, began, number = made.histories.customers, time.perf_counter(), 0
     sending: set[asyncio.Task[None]] = set()
     while True:
-        await asyncio.sleep(max(0.0, began + number / plan.rate - time.perf_counter()))
+        due = began + number / plan.rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        log.late.append((due, time.perf_counter() - due))
         task = asyncio.create_task(_send(producer, customers[number % len(customers)], log))
         sending.add(task)
         task.add_done_callback(sending.discard)

@@ -33,12 +33,13 @@ class Turn:
 @dataclass
 class Log:
     """What the client saw, by request id; times are from time.perf_counter(). Outside of turns failures count and times
-    do not."""
+    do not. late: when a request was due, and how long after that the client itself got to it."""
 
     sent: dict[str, tuple[str, float]] = field(default_factory=dict)
     answers: dict[str, tuple[Recommendations, float]] = field(default_factory=dict)
     moved: list[tuple[float, str]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    late: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,18 @@ def judge(log: Log, expected: Mapping[str, Mapping[str, Recommendations]]) -> di
             {"quiet": round(times.p99(before), 2), "swapping": round(times.p99(after), 2)}
             for before, after in zip(quiet, swapping, strict=True)
         ],
+        "client_late_ms": _lateness(log),
         "measured": {name: int(chosen.sum()) for name, chosen in parts.items()},
         "takes_effect_s": {"p50": round(float(np.median(took)), 3), "max": round(max(took), 3)} if took else {},
         "answers_by_bundle": {bundle_id: len(heard) for bundle_id, heard in heard_of.items()},
         "customers_whose_lists_differ": round(len(differing) / len(next(iter(expected.values()))), 3),
     }
+
+
+def _lateness(log: Log) -> dict[str, float]:
+    """Of the client alone: where this is large, so is every other time, whatever the servers do."""
+    late = [ms for due, ms in log.late if any(turn.began <= due < turn.ended for turn in log.turns)]
+    return {"p99": round(float(np.percentile(late, 99)) * 1e3, 2), "max": round(max(late) * 1e3, 2)} if late else {}
 
 
 def _effects(log: Log, heard_of: Mapping[str, Sequence[float]], times: Times) -> tuple[list[float], np.ndarray]:

@@ -23,7 +23,8 @@ EXPECTED = {"red": {"anna": answer("red", 0)}, "blue": {"anna": answer("blue", 5
 def judged(*lines: tuple[float, float | None, Recommendations | None]) -> dict[str, Any]:
     """Lines: sent at, seconds to the answer, answer. Two turns, quiet from 1 and 31 s, swapping from 10 and 40 s, over
     at 20 and 50 s; the channel moves to blue at 10 s."""
-    log = Log(moved=[(10.0, "blue")], turns=[Turn(1.0, 10.0, 20.0), Turn(31.0, 40.0, 50.0)])
+    turns = [Turn(1.0, 10.0, 20.0), Turn(31.0, 40.0, 50.0)]
+    log = Log(moved=[(10.0, "blue")], turns=turns, late=[(0.5, 9.0), (2.0, 0.004)])
     for number, (sent, took, given) in enumerate(lines):
         log.sent[str(number)] = ("anna", sent)
         if given is not None and took is not None:
@@ -47,6 +48,7 @@ def test_good_answers_of_both_bundles() -> None:
     assert found["measured"] == {"quiet": 2, "swapping": 3, "around_a_swap": 2}
     assert found["p99_ms_by_turn"] == [{"quiet": 10.0, "swapping": 496.0}, {"quiet": 20.0, "swapping": 200.0}]
     assert found["p99_ms"]["quiet"] == 19.9 and found["p99_ratio"] == pytest.approx(494.0 / 19.9, abs=0.001)
+    assert found["client_late_ms"] == {"p99": 4.0, "max": 4.0}
     assert found["customers_whose_lists_differ"] == 1.0
 
 
