@@ -81,6 +81,8 @@ class BatchConsumer:
         group: None reads all partitions as an onlooker, without a group and without commits.
         batch_size: most messages one `getmany` returns.
         from_beginning: where a group without a committed offset begins; else with what comes from now on.
+        hold_ms: how long the broker may hold a fetch that finds nothing; None: as the settings say, which is short. Who
+            can wait costs both sides less.
         on_revoked: awaited before partitions are given up; finish and commit their messages here, in less
             than the session timeout.
         on_assigned: awaited when partitions have been taken over.
@@ -94,6 +96,7 @@ class BatchConsumer:
         *,
         batch_size: int,
         from_beginning: bool = True,
+        hold_ms: int | None = None,
         on_revoked: RebalanceHook | None = None,
         on_assigned: RebalanceHook | None = None,
     ) -> None:
@@ -102,6 +105,7 @@ class BatchConsumer:
         self._group = group
         self._batch_size = batch_size
         self._from_beginning = from_beginning
+        self._hold_ms = settings.fetch_wait_ms if hold_ms is None else hold_ms
         self._listener = _Listener(on_revoked, on_assigned)
         self._consumer: Any = None
 
@@ -116,7 +120,7 @@ class BatchConsumer:
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest" if self._from_beginning else "latest",
-            fetch_max_wait_ms=settings.fetch_wait_ms,
+            fetch_max_wait_ms=self._hold_ms,
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
             request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),

@@ -48,8 +48,8 @@ START_TIMEOUT_S = 60.0
 BATCH = 50
 # Between the last swap of a turn and the next quiet stretch; the embeddings of the new space are filled meanwhile.
 SETTLE_S = 2.0
-# At full rate before anything is timed: a broker of Java, and our own processes, are slow for the first seconds.
-WARM_UP_S = 8.0
+# At full rate before anything is timed: a broker of Java is ten times as slow in its first half minute.
+WARM_UP_S = 30.0
 
 
 @dataclass(frozen=True)
