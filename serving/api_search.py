@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 from infra.errors import BundleNotFound, Unavailable
 from serving.api_gateway import Gateway
 from serving.api_problems import Problem
-from serving.api_routes import ASKED, Needs, documented, message
+from serving.api_routes import ASKED, SLOW, Needs, documented, message
 from serving.image_decode import ImageRefused
 from serving.items import ATTRIBUTES
 from serving.messages import MAX_K, Filters, Item, RecommendationRequest
@@ -80,6 +80,7 @@ UNAVAILABLE = documented("The bundle in use carries nothing for this search; `de
 SEARCH_PROBLEMS: dict[int | str, dict[str, Any]] = {**ASKED, 501: UNAVAILABLE}
 IMAGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: documented("The form is broken."),
+    408: SLOW,
     413: documented(f"The file has more than {MAX_IMAGE_BYTES} bytes, or the picture too many pixels."),
     415: documented("The file is no JPEG, PNG or WebP."),
     **SEARCH_PROBLEMS,
