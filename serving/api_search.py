@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_IMAGE_BYTES = 10 * 2**20  # a phone's photo has two to eight
 FIELD = "image"
+KINDS = ("image/jpeg", "image/png", "image/webp")
 # Around the file stands a form.
 LARGER = {"/v1/search/image": MAX_IMAGE_BYTES + 16_384}
 STORE_TIMEOUT_S = 0.5
@@ -93,10 +94,8 @@ IMAGE_BODY = {
         "required": True,
         "description": "A JPEG, PNG or WebP: as the body itself, or as the file `image` of a form.",
         "content": {
-            "image/jpeg": _BINARY,
-            "image/png": _BINARY,
-            "image/webp": _BINARY,
-            "multipart/form-data": {"schema": _FORM},
+            **dict.fromkeys(KINDS, _BINARY),
+            "multipart/form-data": {"schema": _FORM, "encoding": {FIELD: {"contentType": ", ".join(KINDS)}}},
         },
     }
 }

@@ -77,7 +77,7 @@ def check(schema: BaseSchema, path: str, method: str, mode: GenerationMode) -> N
         if mode.is_positive and {"min_price", "max_price"} <= (case.query or {}).keys():
             low, high = sorted((case.query["min_price"], case.query["max_price"]), key=float)
             case.query |= {"min_price": low, "max_price": high}
-        case.call_and_validate(headers=HEADERS)
+        case.call_and_validate(headers=HEADERS, timeout=60)  # a busy machine is no finding
 
     answered_as_documented()
 
