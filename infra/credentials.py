@@ -6,6 +6,7 @@ a password, and a password that stands in a file is read when a client is made, 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from infra.errors import ConfigurationError
 from infra.settings import KafkaSettings, LlmSettings, RedisSettings
 
 PROBE_S = 2.0
+_TLS_RECORDS = (b"\x15", b"\x16")  # an alert, or what goes on with the handshake (RFC 8446, 5.1)
 
 # Of OpenSSL's verify codes.
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -146,19 +148,20 @@ def only_tls(section: str, place: str) -> ConfigurationError:
     return ConfigurationError(f"{place} speaks TLS; {remedy[section]}, or take its plaintext port")
 
 
-def speaks_tls(host: str, port: int) -> bool:
-    """True when a TLS handshake gets an answer there, whatever its certificate; blocks for up to PROBE_S seconds."""
+def speaks_tls(host: str, port: int, wait_s: float = PROBE_S) -> bool:
+    """True when the first byte of an answer to the beginning of a TLS handshake is one of TLS, whatever comes after it.
+    Blocks until it is there or the server hangs up, at most `wait_s` to connect and as long for the byte."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent on this connection
+    hello = ssl.MemoryBIO()
     try:
-        with (
-            socket.create_connection((host, port), timeout=PROBE_S) as plain,
-            context.wrap_socket(plain, server_hostname=host),
-        ):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
+        handshake = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname=host)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            handshake.do_handshake()
+        with socket.create_connection((host, port), timeout=wait_s) as connection:
+            connection.sendall(hello.read())
+            return connection.recv(1) in _TLS_RECORDS
     except (OSError, ValueError):
         return False
 

@@ -24,7 +24,8 @@ from infra.errors import BrokerUnavailable, ConfigurationError, ModisteError
 from infra.settings import KafkaSettings
 
 SCHEME = "kafka://"
-PROBE_MS = 5_000
+# For one answer. Servers that will not have us hang up long before; one with much to do may take seconds to say so.
+PROBE_MS = 10_000
 _FORBIDDEN = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
@@ -122,10 +123,11 @@ async def _ask(settings: KafkaSettings, host: str, port: int, arguments: dict[st
         connection = await create_conn(host, port, request_timeout_ms=PROBE_MS, **arguments)
     except (OSError, EOFError, KafkaError, TimeoutError) as problem:
         found = refusal(settings, problem)
-        if found is not None or isinstance(problem, ConnectionRefusedError):
-            return found
+        if found is not None or isinstance(problem, ConnectionRefusedError | TimeoutError):
+            return found  # nobody is there, or nobody hung up
         if not settings.uses_tls:
-            return only_tls("kafka", place) if await asyncio.to_thread(speaks_tls, host, port) else None
+            tls = await asyncio.to_thread(speaks_tls, host, port, PROBE_MS / 1e3)
+            return only_tls("kafka", place) if tls else None
         return no_tls("kafka", place) if await _speaks_plaintext(host, port) else None
     try:
         await connection.send(MetadataRequest([]))

@@ -88,9 +88,11 @@ class Contender:
 class RankerOff(Pipeline):
     """`full` without its ranker: the candidates stand in the order of retrieval."""
 
-    def _scores(self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace) -> Floats:
-        del degraded, trace
-        return retrieval_order(candidates, prefer="repurchase" if len(query.history) else "popular")
+    def _scores(
+        self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace, *, explain: bool
+    ) -> tuple[Floats, None]:
+        del degraded, trace, explain
+        return retrieval_order(candidates, prefer="repurchase" if len(query.history) else "popular"), None
 
 
 def ask(runtime: Runtime, histories: Histories, customers: Sequence[str], moment: int) -> Asked:

@@ -114,7 +114,12 @@ def _install_guard(app: FastAPI, settings: ApiSettings) -> None:
     keys = parse_keys(settings.keys)
     limits = settings.requests_per_s is not None or keys.limited
     origins = parse_origins(settings.cors_origins)
-    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, larger=api_search.LARGER)
+    app.add_middleware(
+        BoundedBody,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_ms / 1e3,
+        larger=api_search.LARGER,
+    )
     app.add_middleware(Guard, keys=keys, per_s=settings.requests_per_s, burst=settings.burst, origins=origins)
     if origins:
         # Outside the guard: a browser asks whether it may call us before it shows a key.

@@ -1,7 +1,8 @@
-"""What stands around every answer of the HTTP gateway: counting, security headers, and a bound on what is read."""
+"""What stands around every answer of the HTTP gateway: counting, security headers, and bounds on what is read."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -87,18 +88,26 @@ class Headers:
 
 
 class BoundedBody:
-    """ASGI middleware: a body over the limit is refused (413) as soon as that is known, and never held whole.
+    """ASGI middleware: a body over the limit is refused (413) as soon as that is known, and never held whole; one that
+    is not there after a time is refused too (408), however it trickles in.
 
     Args:
+        timeout_s: from the headers to the end of the body.
         larger: limits of paths that take more, by path.
         most_larger: bodies of those paths that are held at once; the next is refused (503) before it is read.
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None, most_larger: int = MOST_LARGER
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        timeout_s: float,
+        larger: Mapping[str, int] | None = None,
+        most_larger: int = MOST_LARGER,
     ) -> None:
         self._app = app
         self._limit = max_bytes
+        self._timeout_s = timeout_s
         self._larger = larger or {}
         self._most_larger = most_larger
         self._held = 0
@@ -124,16 +133,21 @@ class BoundedBody:
             return
         # A chunked body declares no length, so it is counted; it is small enough to be held while it is.
         body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return  # nobody is there to be answered
-            body += message.get("body", b"")
-            if len(body) > limit:
-                await self._refuse(len(body), limit, scope, receive, send)
-                return
-            if not message.get("more_body", False):
-                break
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while len(body) <= limit:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return  # nobody is there to be answered
+                    body += message.get("body", b"")
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            await self._too_slow(len(body), scope, receive, send)
+            return
+        if len(body) > limit:
+            await self._refuse(len(body), limit, scope, receive, send)
+            return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
         body.clear()
 
@@ -141,6 +155,18 @@ class BoundedBody:
             return whole.pop() if whole else await receive()
 
         await self._app(scope, replay, send)
+
+    async def _too_slow(self, given: int, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem(
+            408,
+            f"after {self._timeout_s:g} s {given} bytes of the body had come, and not its end; send it again, faster "
+            "or smaller",
+            {"connection": "close"},
+            retryable=True,
+            given_bytes=given,
+            allowed_s=self._timeout_s,
+        )
+        await answer(scope, receive, send)
 
     async def _too_many(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem(

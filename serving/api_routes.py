@@ -77,10 +77,12 @@ def documented(description: str) -> dict[str, Any]:
 
 INVALID = documented("A parameter or field is missing, misspelt or out of range; `detail` says what is allowed.")
 AWAY = documented("Store, broker or bundle is away; trying again can help.")
+SLOW = documented("The body did not come whole within the setting api.body_timeout_ms.")
 ASKED: dict[int | str, dict[str, Any]] = {422: INVALID, 503: AWAY}
 # Of routes that read a body.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: documented("The body is not JSON."),
+    408: SLOW,
     413: documented("The body is larger than the setting api.max_body_bytes allows."),
     **ASKED,
 }

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 from infra.errors import BundleNotFound, Unavailable
 from serving.api_gateway import Gateway
 from serving.api_problems import Problem
-from serving.api_routes import ASKED, Needs, documented, message
+from serving.api_routes import ASKED, SLOW, Needs, documented, message
 from serving.image_decode import ImageRefused
 from serving.items import ATTRIBUTES
 from serving.messages import MAX_K, Filters, Item, RecommendationRequest
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_IMAGE_BYTES = 10 * 2**20  # a phone's photo has two to eight
 FIELD = "image"
+KINDS = ("image/jpeg", "image/png", "image/webp")
 # Around the file stands a form.
 LARGER = {"/v1/search/image": MAX_IMAGE_BYTES + 16_384}
 STORE_TIMEOUT_S = 0.5
@@ -80,6 +81,7 @@ UNAVAILABLE = documented("The bundle in use carries nothing for this search; `de
 SEARCH_PROBLEMS: dict[int | str, dict[str, Any]] = {**ASKED, 501: UNAVAILABLE}
 IMAGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: documented("The form is broken."),
+    408: SLOW,
     413: documented(f"The file has more than {MAX_IMAGE_BYTES} bytes, or the picture too many pixels."),
     415: documented("The file is no JPEG, PNG or WebP."),
     **SEARCH_PROBLEMS,
@@ -92,10 +94,8 @@ IMAGE_BODY = {
         "required": True,
         "description": "A JPEG, PNG or WebP: as the body itself, or as the file `image` of a form.",
         "content": {
-            "image/jpeg": _BINARY,
-            "image/png": _BINARY,
-            "image/webp": _BINARY,
-            "multipart/form-data": {"schema": _FORM},
+            **dict.fromkeys(KINDS, _BINARY),
+            "multipart/form-data": {"schema": _FORM, "encoding": {FIELD: {"contentType": ", ".join(KINDS)}}},
         },
     }
 }

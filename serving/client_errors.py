@@ -9,7 +9,7 @@
     ├── RateLimited           429: again in `retry_after_s`
     ├── NotOffered            501: the bundle in use carries nothing for this
     ├── Away                  502, 503, 504: the gateway, or what it needs, is not there; trying again can help
-    ├── Unreachable           no answer at all in time; trying again can help
+    ├── Unreachable           no answer at all in time, or 408: the body took too long on its way; trying again can help
     └── UnexpectedAnswer      anything else: another program answers there, or it failed
 
 `retryable` says whether the same again can help; the client has tried again already when it raises such an error.
@@ -80,7 +80,7 @@ class Away(ApiError):
 
 
 class Unreachable(ApiError):
-    """No answer in time."""
+    """The request did not arrive in time, or its answer did not."""
 
     retryable = True
 
@@ -94,6 +94,7 @@ OF_STATUS: Mapping[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    408: Unreachable,
     413: TooLarge,
     422: InvalidRequest,
     429: RateLimited,

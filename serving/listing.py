@@ -52,8 +52,12 @@ class Lister:
         trace.append({"stage": "retrieval", "candidates": len(found)})
         pins = self._book.pins(prepared.request)
         found = found.with_rows(pins[~np.isin(pins, found.item_idx)])
-        keep = self.keeps(prepared, found.item_idx)
-        dropped = self._drops(prepared, found.item_idx) if prepared.request.explain else {}
+        dropped: dict[str, Ints] = {}
+        keep = np.ones(len(found), np.bool_)
+        for rule, mask in self._book.masks(prepared.request, prepared.query.history, prepared.segment, found.item_idx):
+            if prepared.request.explain and (forbidden := keep & ~mask).any():
+                dropped[rule] = found.item_idx[forbidden]  # of an article that several forbid, the first is told
+            keep &= mask
         told: dict[str, str | int | float] = {f"dropped.{rule}": len(rows) for rule, rows in dropped.items()}
         trace.append({"stage": "filters", "kept": int(keep.sum()), "dropped": int((~keep).sum()), **told})
         ids = self._catalog.items.article_ids
@@ -164,16 +168,6 @@ class Lister:
     def keeps(self, prepared: Prepared, rows: Ints) -> Mask:
         """bool[len(rows)]: True where every rule lets a row pass."""
         return self._book.allowed(prepared.request, prepared.query.history, prepared.segment, rows)
-
-    def _drops(self, prepared: Prepared, rows: Ints) -> dict[str, Ints]:
-        """Rows by the first rule that forbids them."""
-        found = {}
-        left = np.ones(len(rows), np.bool_)
-        for rule, mask in self._book.masks(prepared.request, prepared.query.history, prepared.segment, rows):
-            if (left & ~mask).any():
-                found[rule] = rows[left & ~mask]
-                left &= mask
-        return found
 
 
 def _places(wanted: Ints, rows: Ints) -> Ints:

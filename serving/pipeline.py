@@ -17,7 +17,7 @@ from serving.filters import check_filters
 from serving.listing import Lister
 from serving.messages import STRATEGIES, RecommendationRequest, Recommendations, RequestError
 from serving.prepared import Prepared, Trace
-from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, Ints, merge
+from serving.retrieval.candidates import NOTHING, UNRANKED, CandidateSet, Floats, merge
 from serving.retrieval.query import Query
 from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, Runtime
@@ -150,13 +150,14 @@ class Pipeline:
             raise InvalidMessage(f"strategy {request.strategy!r}; allowed: {', '.join(STRATEGIES)}", column="strategy")
         trace: Trace = []
         candidates = self._lister.allowed(prepared, found, trace)
+        gates: Floats | None = None
         if prepared.strategy == "full":
-            scores = self._scores(query, candidates, degraded, trace)
+            scores, gates = self._scores(query, candidates, degraded, trace, explain=request.explain)
         else:
             scores = retrieval_order(candidates, prefer=prepared.strategy)
         items, places = self._lister.items(prepared, candidates, scores, trace)
         if request.explain:
-            trace += told_items(items, candidates, places, self._gates(prepared, candidates, places))
+            trace += told_items(items, candidates, places, None if gates is None else gates[places])
         return Recommendations(
             request_id=request.request_id,
             customer_id=request.customer_id,
@@ -169,14 +170,22 @@ class Pipeline:
             trace=trace if request.explain else [],
         )
 
-    def _scores(self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace) -> Floats:
+    def _scores(
+        self, query: Query, candidates: CandidateSet, degraded: list[str], trace: Trace, *, explain: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Of every candidate the score, and to explain it, where a network gave it, its gates: float32[C, E]."""
         started = time.perf_counter()
+        gates: Floats | None = None
         try:
-            scores = self.runtime.ranker.score(self._catalog.features.build(query, candidates))[:, 0]
+            features = self._catalog.features.build(query, candidates)
+            if explain:
+                tasks, gates = self.runtime.ranker.explained(features)
+            else:
+                tasks = self.runtime.ranker.score(features)
         except Exception:
             logger.exception("ranker failed; answering in retrieval order")
             degraded.append("ranker_failed")
-            return retrieval_order(candidates, prefer="repurchase")
+            return retrieval_order(candidates, prefer="repurchase"), None
         trace.append(
             {
                 "stage": "ranking",
@@ -184,18 +193,7 @@ class Pipeline:
                 "ms": round((time.perf_counter() - started) * 1e3, 3),
             }
         )
-        return np.asarray(scores, np.float32)
-
-    def _gates(self, prepared: Prepared, candidates: CandidateSet, places: Ints) -> Floats | None:
-        """Of the shown candidates, where a network ranked them; float32[len(places), E]."""
-        if prepared.strategy != "full":
-            return None
-        try:
-            features = self._catalog.features.build(prepared.query, candidates.at(places))
-            return self.runtime.ranker.gates(features)
-        except Exception:
-            logger.exception("no gates to tell")
-            return None
+        return np.asarray(tasks[:, 0], np.float32), gates
 
 
 def retrieve(catalog: Catalog, queries: Sequence[Query], without: Collection[str] = ()) -> list[CandidateSet]:

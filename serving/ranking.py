@@ -42,10 +42,10 @@ class Ranker:
         (scores,) = self._session.run(["scores"], {"features": np.ascontiguousarray(features)})
         return np.asarray(scores, np.float32)
 
-    def gates(self, features: Floats) -> Floats | None:
-        """float32[C, E], each row of sum 1; None where the graph does not give them (trees have none, nor have bundles
-        of before)."""
+    def explained(self, features: Floats) -> tuple[Floats, Floats | None]:
+        """The same scores, and gates float32[C, E], each row of sum 1; None where the graph does not give them (trees
+        have none, nor have bundles of before)."""
         if not self.gated or not len(features):
-            return None
-        (gates,) = self._session.run(["gates"], {"features": np.ascontiguousarray(features)})
-        return np.asarray(gates, np.float32)
+            return self.score(features), None
+        scores, gates = self._session.run(["scores", "gates"], {"features": np.ascontiguousarray(features)})
+        return np.asarray(scores, np.float32), np.asarray(gates, np.float32)

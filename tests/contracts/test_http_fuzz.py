@@ -54,7 +54,8 @@ def schema(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bas
 
 
 def sensible(body: dict[str, Any]) -> dict[str, Any]:
-    """Without what a schema cannot say: 1 ms may be too short (503 is right then), and min_price too high."""
+    """A request for recommendations without what a schema cannot say: 1 ms may be too short (503 is right then), and
+    min_price too high."""
     filters = body.get("filters", {})
     if None not in (filters.get("min_price"), filters.get("max_price")):
         filters["min_price"], filters["max_price"] = sorted((filters["min_price"], filters["max_price"]))
@@ -71,12 +72,12 @@ def check(schema: BaseSchema, path: str, method: str, mode: GenerationMode) -> N
     )
     @hypothesis.given(schema[path][method].as_strategy(generation_mode=mode))
     def answered_as_documented(case: schemathesis.Case) -> None:
-        if mode.is_positive and isinstance(case.body, dict):
+        if mode.is_positive and path == "/v1/recommendations":
             case.body = sensible(case.body)
         if mode.is_positive and {"min_price", "max_price"} <= (case.query or {}).keys():
             low, high = sorted((case.query["min_price"], case.query["max_price"]), key=float)
             case.query |= {"min_price": low, "max_price": high}
-        case.call_and_validate(headers=HEADERS)
+        case.call_and_validate(headers=HEADERS, timeout=60)  # a busy machine is no finding
 
     answered_as_documented()
 

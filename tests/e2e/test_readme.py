@@ -1,9 +1,14 @@
-"""The README is true: its `modiste` lines parse, its `make` targets exist, its table has every strategy."""
+"""The README is true: its `modiste` lines parse, its `curl` lines are answered, its `make` targets exist, its table has
+every strategy.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import click
@@ -11,6 +16,10 @@ import pytest
 
 from infra.cli import cli
 from serving.messages import STRATEGIES
+from tests.support.http_shop import HttpShop
+from tests.support.seen import photo
+from tests.support.tiny import article_number
+from tests.support.tiny_fixture import Tiny
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,6 +46,24 @@ def test_every_modiste_line_is_accepted(line: str) -> None:
     files = [word for word in words if word.endswith(".jsonl")]
     stand_ins = [str(Path(__file__)) for _ in files]
     command.make_context(command.name, [*arguments, *stand_ins], parent=context)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_every_curl_line_is_answered(tiny: Tiny, tmp_path: Path) -> None:
+    """By a bundle without photos, of which the README says that it answers 501."""
+    (tmp_path / "dress.jpg").write_bytes(photo((220, 20, 20), "JPEG"))
+    statuses, request_id = [], "none yet"
+    with HttpShop.of(tiny.runtime).serving() as url:
+        there = {"localhost:8000": url, "1082185": article_number("top", 0), "900": "anna"}
+        for line in (line for line in LINES if line.startswith("curl ")):
+            words = [*shlex.split(line.replace("REQUEST_ID", request_id)), "-w", "\\n%{http_code}"]
+            for written, meant in there.items():
+                words = [word.replace(written, meant) for word in words]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+            body, _, status = done.stdout.rpartition("\n")
+            request_id = json.loads(body).get("request_id", request_id)
+            statuses.append(int(status))
+    assert statuses == [200, 200, 200, 200, 501, 200]
 
 
 def test_make_targets_exist() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import socket
+import threading
 import traceback
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from infra.cli import cli
-from infra.credentials import password_of, tls_context
+from infra.credentials import password_of, speaks_tls, tls_context
 from infra.errors import ConfigurationError
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings, RedisSettings, load_settings, secret_keys
@@ -174,3 +176,32 @@ def test_every_client_of_ours_is_made_with_the_shared_arguments() -> None:
                         careless.append(place)
     assert len(found) >= 6
     assert careless == [], "give these clients **infra.kafka_security.client_arguments(settings)"
+
+
+@pytest.mark.parametrize(
+    ("answered", "tls"),
+    [(b"\x16", True), (b"\x15", True), (b"-ERR unknown command\r\n", False), (b"HTTP/1.1 400", False), (b"", False)],
+    ids=["a handshake", "an alert", "redis", "http", "hangs up"],
+)
+def test_the_first_byte_of_an_answer_tells_whether_a_server_speaks_tls(answered: bytes, tls: bool) -> None:
+    """The handshake need not come to an end, which may take a busy server longer than anybody waits."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hellos: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                hellos.append(connection.recv(65_536))
+                connection.sendall(answered)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert speaks_tls("127.0.0.1", listener.getsockname()[1], 60) is tls
+        thread.join()
+    assert hellos[0][:1] == b"\x16"
+
+
+def test_where_nobody_listens_nobody_speaks_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert speaks_tls("127.0.0.1", port) is False

@@ -76,7 +76,8 @@ def test_ranker(rankers: Rankers, name: str, size: int, tmp_path: Path) -> None:
         given = exported.score(features)
         assert given.shape == (size, len(rankers.tasks(name)))
         np.testing.assert_allclose(given[:, 0], rankers.probabilities(name, features), atol=1e-4, rtol=1e-4)
-        gates = exported.gates(features)
+        same, gates = exported.explained(features)
+        np.testing.assert_array_equal(same, given)
         if name == "catboost":
             assert gates is None
         else:

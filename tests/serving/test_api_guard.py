@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.errors import ConfigurationError
 from infra.settings import ApiSettings, Settings
@@ -229,6 +229,14 @@ def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
         build_api(Settings(api=ApiSettings(cors_origins=origin)))
 
 
+EVENTS: Scope = {"type": "http", "path": "/v1/events", "headers": []}
+PHOTO: Scope = EVENTS | {"path": "/photo"}
+
+
+def bounded(application: ASGIApp, timeout_s: float = 60, most_larger: int = 2) -> BoundedBody:
+    return BoundedBody(application, 1_000, timeout_s, larger={"/photo": 2_000}, most_larger=most_larger)
+
+
 def test_a_body_without_end_is_read_to_the_limit_only() -> None:
     reads = 0
 
@@ -245,9 +253,7 @@ def test_a_body_without_end_is_read_to_the_limit_only() -> None:
     async def never(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the application was asked")
 
-    asyncio.run(
-        BoundedBody(never, max_bytes=1_000)({"type": "http", "path": "/v1/events", "headers": []}, receive, send)
-    )
+    asyncio.run(bounded(never)(EVENTS, receive, send))
     assert (reads, sent[0]["status"]) == (11, 413)
 
 
@@ -271,8 +277,7 @@ async def test_a_body_that_comes_in_bits_is_one_message_to_the_application() -> 
         raise AssertionError(f"nothing is said: {message}")
 
     end: list[Message] = [{"type": "http.request", "body": b"y"}, {"type": "http.disconnect"}]
-    scope = {"type": "http", "path": "/v1/events", "headers": []}
-    await BoundedBody(application, max_bytes=1_000)(scope, messages(*bits, *end), send)
+    await bounded(application)(EVENTS, messages(*bits, *end), send)
     assert seen == [
         {"type": "http.request", "body": b"x" * 900 + b"y", "more_body": False},
         {"type": "http.disconnect"},
@@ -284,7 +289,33 @@ async def test_an_upload_that_breaks_off_reaches_no_application() -> None:
         raise AssertionError("the application was asked, or somebody was answered")
 
     bits = messages({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"})
-    await BoundedBody(never, max_bytes=1_000)({"type": "http", "path": "/v1/events", "headers": []}, bits, never)
+    await bounded(never)(EVENTS, bits, never)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 60.0], ids=["bit by bit", "nothing at all"])
+async def test_a_body_that_trickles_in_is_given_up(pause_s: float) -> None:
+    """However busy it looks: the time counts from the headers to the end."""
+
+    async def receive() -> Message:
+        await asyncio.sleep(pause_s)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    async def never(*_: object) -> None:
+        raise AssertionError("the application was asked")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    gateway = bounded(never, timeout_s=0.05, most_larger=1)
+    for _ in range(2):  # what was held for the first is free for the second
+        await gateway(PHOTO, receive, send)
+    assert [message["status"] for message in sent[::2]] == [408, 408]
+    assert (b"connection", b"close") in sent[0]["headers"]
+    told = json.loads(sent[1]["body"])
+    assert told["retryable"] is True and told["allowed_s"] == 0.05
+    assert told["detail"].startswith("after 0.05 s 0 bytes of the body had come, and not its end; send it again")
 
 
 async def test_few_large_uploads_are_held_at_once() -> None:
@@ -301,18 +332,17 @@ async def test_few_large_uploads_are_held_at_once() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    bounded = BoundedBody(held, max_bytes=1_000, larger={"/photo": 2_000}, most_larger=2)
+    gateway = bounded(held)
     whole: Message = {"type": "http.request", "body": b"x"}
-    photo, event = ({"type": "http", "path": path, "headers": []} for path in ("/photo", "/v1/events"))
-    holding = [asyncio.create_task(bounded(photo, messages(whole), send)) for _ in range(2)]
-    holding.append(asyncio.create_task(bounded(event, messages(whole), send)))
+    holding = [asyncio.create_task(gateway(PHOTO, messages(whole), send)) for _ in range(2)]
+    holding.append(asyncio.create_task(gateway(EVENTS, messages(whole), send)))
     await asyncio.sleep(0)
-    await bounded(photo, messages(), send)
+    await gateway(PHOTO, messages(), send)
     assert (asked, sent[0]["status"]) == (3, 503)
     assert (b"retry-after", b"1") in sent[0]["headers"]
     opened.set()
     await asyncio.gather(*holding)
-    await bounded(photo, messages(whole), send)
+    await gateway(PHOTO, messages(whole), send)
     assert asked == 4
 
 

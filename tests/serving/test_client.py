@@ -229,7 +229,14 @@ def test_another_program_there_is_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, InvalidRequest), (502, Away), (504, Away), (500, UnexpectedAnswer), (302, UnexpectedAnswer)],
+    [
+        (400, InvalidRequest),
+        (408, Unreachable),
+        (502, Away),
+        (504, Away),
+        (500, UnexpectedAnswer),
+        (302, UnexpectedAnswer),
+    ],
 )
 def test_an_error_without_a_problem_document_still_has_its_class(status: int, kind: type[ApiError]) -> None:
     error = error_of(status, {}, b"<html>bad gateway</html>")

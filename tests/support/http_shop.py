@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import uvicorn
+from fastapi import FastAPI
 
 from infra.clock import ManualClock
 from infra.errors import BundleNotFound
@@ -82,19 +83,24 @@ class HttpShop:
     @contextmanager
     def serving(self, api: ApiSettings | None = None) -> Iterator[str]:
         """Listening on a free port of 127.0.0.1 inside `with`; gives the URL."""
-        app = build_api(Settings(api=api or ApiSettings()), self.opened)
-        with listen("127.0.0.1", 0) as listener:
-            server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-            thread.start()
-            try:
-                deadline = time.monotonic() + 30
-                while not server.started:
-                    if time.monotonic() > deadline or not thread.is_alive():
-                        raise RuntimeError("the gateway did not start")
-                    time.sleep(0.01)
-                self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                yield self.url
-            finally:
-                server.should_exit = True
-                thread.join(timeout=30)
+        with served(build_api(Settings(api=api or ApiSettings()), self.opened)) as self.url:
+            yield self.url
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The application listening on a free port of 127.0.0.1 inside `with`, in a thread; gives the URL."""
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            deadline = time.monotonic() + 30
+            while not server.started:
+                if time.monotonic() > deadline or not thread.is_alive():
+                    raise RuntimeError("the gateway did not start")
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)

@@ -145,14 +145,17 @@ class CosineRanker:
         self.seen.append(features)
         return np.stack([features[:, self.feature]] * 2, axis=1)
 
-    def gates(self, features: Floats) -> Floats:
+    def explained(self, features: Floats) -> tuple[Floats, Floats]:
         """Two experts, of whom the second has more to say the higher the feature."""
         share = np.clip(features[:, self.feature], 0, 1)
-        return np.stack([1 - share, share], axis=1)
+        return self.score(features), np.stack([1 - share, share], axis=1)
 
 
 class BrokenRanker:
     def score(self, features: Floats) -> Floats:
+        raise RuntimeError("the network is gone")
+
+    def explained(self, features: Floats) -> tuple[Floats, Floats]:
         raise RuntimeError("the network is gone")
 
 
