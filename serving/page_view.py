@@ -44,6 +44,21 @@ STRATEGY_NAMES: Mapping[str, str] = {
     "content": "Your style",
 }
 
+# Why an answer is less than it should be, by the word that it says in `degraded`.
+NOTES: Mapping[str, str] = {
+    "store_unavailable": "Made without your history, which cannot be reached just now: this is what sells.",
+    "state_unreadable": "Made without your history, which cannot be read: this is what sells.",
+    "ranker_failed": "The ranker failed just now. What was found is in the order in which it was found.",
+    "bought_unknown": "What you bought is not known in full just now, so something that you have may be among these.",
+    "words_only": "Found by the words alone: this shop's models do not read what they mean.",
+    "llm_off": "No language model is set up here. The order is the ranker's own.",
+    "llm_budget": "The list is too long for the language model. The order is the ranker's own.",
+    "llm_invalid": "What the language model said was no order of this list. The order is the ranker's own.",
+    "llm_late": "The language model took too long. The order is the ranker's own.",
+    "llm_busy": "The language model has too much to do just now. The order is the ranker's own.",
+    "llm_failed": "The language model did not answer. The order is the ranker's own.",
+    "llm_paused": "The language model failed too often and has a pause. The order is the ranker's own.",
+}
 Entry = Mapping[str, str | int | float]
 Described = Mapping[str, str | float | None]
 
@@ -99,6 +114,11 @@ class Card:
             name, sentence = SOURCES.get(source, (source.replace("_", " "), ""))
             told.append((name, sentence, self.places.get(source)))
         return told
+
+
+def notes(degraded: Sequence[str]) -> list[str]:
+    """What is said in `degraded`, each once and in a sentence."""
+    return [NOTES.get(why, f"Less than it should be: {why.replace('_', ' ')}.") for why in dict.fromkeys(degraded)]
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -9,6 +9,7 @@ import pytest
 from serving.listing import CATALOGUE
 from serving.messages import STRATEGIES, Item, Recommendations
 from serving.page_view import (
+    NOTES,
     SOURCES,
     STRATEGY_NAMES,
     TONES,
@@ -19,6 +20,7 @@ from serving.page_view import (
     kind_of,
     monogram,
     named,
+    notes,
     one_a_title,
     stages,
 )
@@ -91,6 +93,14 @@ def test_a_trace_tells_more_of_each_card() -> None:
     assert (untold.places, untold.gates, untold.short) == ({}, (), "Many buy it.")
     answer = Recommendations(request_id="r", customer_id="c", trace=trace)
     assert stages(answer) == [("retrieval", "candidates 9"), ("rules", "out of stock 2")]
+
+
+def test_a_note_is_a_sentence_and_said_once() -> None:
+    assert notes(["llm_late", "bought_unknown", "llm_late"]) == [
+        "The language model took too long. The order is the ranker's own.",
+        "What you bought is not known in full just now, so something that you have may be among these.",
+    ]
+    assert all(sentence.endswith(".") for sentence in NOTES.values())
 
 
 def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
