@@ -14,7 +14,7 @@ import uvicorn
 
 from infra.clock import ManualClock
 from infra.errors import BundleNotFound
-from infra.settings import ApiSettings, KafkaSettings, Settings
+from infra.settings import ApiSettings, KafkaSettings, PageSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
@@ -80,9 +80,9 @@ class HttpShop:
         await link.stop()
 
     @contextmanager
-    def serving(self, api: ApiSettings | None = None) -> Iterator[str]:
+    def serving(self, api: ApiSettings | None = None, page: PageSettings | None = None) -> Iterator[str]:
         """Listening on a free port of 127.0.0.1 inside `with`; gives the URL."""
-        app = build_api(Settings(api=api or ApiSettings()), self.opened)
+        app = build_api(Settings(api=api or ApiSettings(), page=page or PageSettings()), self.opened)
         with listen("127.0.0.1", 0) as listener:
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
