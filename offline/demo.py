@@ -149,7 +149,7 @@ def newest_of_each_customer(events: Sequence[Event]) -> list[Event]:
 
 
 def run_page(settings: Settings, shown: Shown, bundle: Bundle, kafka: str, speed: float, as_json: bool) -> None:
-    present = Present(shown.window.cut, speed, time.time())
+    present = Present(shown.opening(), speed, time.time())
     with running(settings, shown, bundle, present, kafka) as stack:
         stopping = threading.Event()
         live = threading.Thread(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 from offline.event_log import EventLog, import_data, log_directory
-from offline.held_out import purchases
+from offline.held_out import purchases, take
 from offline.progress import step
 from offline.window import Window, choose_window, parse_day
 from offline.world.drawings import write_drawings
@@ -30,6 +30,7 @@ CUT = "2017-12-24"
 TOWN = WorldSize(customers=3_000, articles=1_600, days=150)
 ORACLE_CUSTOMERS = 100
 WHOLE_DAY_S = 86_400
+ALREADY = 30  # things that have happened when the demo opens: nobody wants to wait for a shop to wake
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Shown:
         """What happened in the days after the cut, in time order."""
         events = purchases(self.log, self.window.cut, self.window.cut + timedelta(days=self.window.horizon))
         return spread(events) if self.by_day else events
+
+    def opening(self) -> datetime:
+        """When the present begins: the moment of one of the first things that happen after the cut."""
+        first = take(self.held_out(), ALREADY)
+        return first[-1].occurred_at if first else self.window.cut
 
 
 def open_data(name: str, path: Path | None, settings: Settings) -> Shown:

@@ -229,7 +229,7 @@ async def fragment(
 
 @router.get("/people")
 @router.get("/fragments/people")
-async def people(request: Request, gateway: Needs) -> HTMLResponse:
+async def people(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse:
     """Who can be chosen: some of the known customers with how much they did and what they like."""
     ids = sorted(await gateway.store.customer_ids(PEOPLE))
     everybody: list[Any] = await gateway.customers(ids, 40)
@@ -239,6 +239,7 @@ async def people(request: Request, gateway: Needs) -> HTMLResponse:
             "events": known["totals"]["events"],
             "segment": _segment(gateway, known["customer_id"]),
             "favourites": favourites(known["history"], 2),
+            "last": front.article(gateway, known["history"][0]["article_id"]) if known["history"] else None,
         }
         for known in everybody
     ]

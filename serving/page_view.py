@@ -221,23 +221,23 @@ def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
 
 
 def stages(answer: Recommendations) -> list[tuple[str, str]]:
-    """The trace in words: name of the stage, and what it did."""
+    """The trace in words: name of the stage, and what it did. What is said of single articles stands with them."""
     told = []
-    dropped = Counter(str(entry.get("rule")) for entry in answer.trace if entry.get("stage") == "drop")
     for entry in answer.trace:
-        # What is said of single articles stands with them; of those that were dropped, how many by which rule.
         if entry.get("stage") in ("item", "drop"):
             continue
-        facts = [f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in entry.items() if key != "stage"]
+        facts = [
+            _fact(name.replace("dropped.", "dropped as ").replace("_", " "), value)
+            for name, value in entry.items()
+            # What the filters dropped is told by rule.
+            if name != "stage" and not (name == "dropped" and any(other.startswith("dropped.") for other in entry))
+        ]
         told.append((str(entry.get("stage", "")).replace("_", " "), ", ".join(facts)))
-    if dropped:
-        told.append(
-            ("rules", ", ".join(f"{rule.replace('_', ' ')} {count:,}" for rule, count in dropped.most_common()))
-        )
     return told
 
 
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _fact(name: str, value: str | int | float) -> str:
+    """`216 kept`, `by mmoe`."""
+    if isinstance(value, str):
+        return f"{name} {value}"
+    return f"{value:.3g} {name}" if isinstance(value, float) else f"{value:,} {name}"

@@ -311,7 +311,7 @@ async function search(url, { query = "", preview = "", ...options } = {}) {
     found.hidden = false;
     if (preview) {
       const yours = Object.assign(document.createElement("img"), { src: preview, alt: "Your photo", className: "yours" });
-      found.querySelector(".head").after(yours);
+      found.querySelector(".head").prepend(yours);
     }
     found.querySelector("h2").focus({ preventScroll: true });
     scrollTo({ top: 0 });

@@ -12,7 +12,7 @@ import pytest
 
 from infra.errors import ConfigurationError
 from infra.settings import PageSettings, Settings
-from offline.demo_data import NAMES, Shown, open_data, spread, unpack_photos
+from offline.demo_data import ALREADY, NAMES, Shown, open_data, spread, unpack_photos
 from offline.window import Window
 from streams.events import Event
 from tests.support.tiny import write_tiny_shop
@@ -66,6 +66,8 @@ def test_hm_is_read_from_its_directory_with_its_photos(tmp_path: Path) -> None:
     assert shown.pictures is not None and (shown.pictures / "010" / "0100000000.jpg").is_file()
     events = list(shown.held_out())
     assert events and all(event.occurred_at >= shown.window.cut for event in events)
+    # Who opens the page finds that something has happened, and the rest still to come.
+    assert shown.opening() == events[ALREADY - 1].occurred_at < events[-1].occurred_at
 
 
 def test_complete_journey_takes_no_path(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_trace_tells_more_of_each_card() -> None:
     assert (told.places, told.gates, told.explained[0][2]) == ({"popular": 5}, (0.25, 0.75), 5)
     assert (untold.places, untold.gates, untold.short) == ({}, (), "Many buy it.")
     answer = Recommendations(request_id="r", customer_id="c", trace=trace)
-    assert stages(answer) == [("retrieval", "candidates 9"), ("rules", "out of stock 2")]
+    assert stages(answer) == [("retrieval", "9 candidates")]
 
 
 def test_a_note_is_a_sentence_and_said_once() -> None:
@@ -144,6 +144,14 @@ def test_a_long_id_is_known_by_its_ends() -> None:
 
 def test_the_trace_in_words() -> None:
     answer = Recommendations(
-        request_id="r", customer_id="c", trace=[{"stage": "ranking", "scored": 1_200, "ms": 2.3456, "by": "mmoe"}]
+        request_id="r",
+        customer_id="c",
+        trace=[
+            {"stage": "filters", "kept": 8, "dropped": 3, "dropped.bought": 2, "dropped.out_of_stock": 1},
+            {"stage": "ranking", "scored": 1_200, "ms": 2.3456, "by": "mmoe"},
+        ],
     )
-    assert stages(answer) == [("ranking", "scored 1,200, ms 2.35, by mmoe")]
+    assert stages(answer) == [
+        ("filters", "8 kept, 2 dropped as bought, 1 dropped as out of stock"),
+        ("ranking", "1,200 scored, 2.35 ms, by mmoe"),
+    ]
