@@ -22,7 +22,7 @@ pytestmark = IN_A_BROWSER
 SHOE = article_number("shoe", 3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # before the browser, whose event loop would be in its way
 def shop(live: Stack) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A second gateway on the same servers, all of whose lists a model reverses; and the model, to be killed."""
     with llm_process() as (url, model):
