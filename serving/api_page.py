@@ -33,6 +33,7 @@ from serving.page_view import (
     NO_WORDS,
     STRATEGY_NAMES,
     ago,
+    breakable,
     cards,
     favourites,
     monogram,
@@ -40,9 +41,9 @@ from serving.page_view import (
     notes,
     one_a_title,
     stages,
-    tidy,
 )
 from serving.search_messages import MAX_QUERY_CHARS
+from serving.wording import tidy
 from streams.store import load_readable
 
 HERE = Path(__file__).parent
@@ -57,7 +58,9 @@ router = APIRouter(include_in_schema=False)
 
 def _templates() -> Jinja2Templates:
     templates = Jinja2Templates(directory=HERE / "templates")
-    templates.env.filters.update(ago=ago, tidy=tidy, named=named, monogram=monogram, picture_url=picture_url)
+    templates.env.filters.update(
+        ago=ago, breakable=breakable, tidy=tidy, named=named, monogram=monogram, picture_url=picture_url
+    )
     templates.env.globals["strategies"] = {name: STRATEGY_NAMES.get(name, name) for name in STRATEGIES}
     return templates
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from serving.messages import Item, Recommendations
+from serving.wording import tidy
 
 TONES = 10
 SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
@@ -131,9 +132,9 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now"
 
 
-def tidy(text: str) -> str:
-    """Titles of some catalogues are in capitals throughout; those are set like the others."""
-    return text.capitalize() if text.isupper() and len(text) > 3 else text
+def breakable(title: str) -> str:
+    """A title that may go on in the next line after a slash, and need not break in the middle of a word."""
+    return title.replace("/", "/\u200b")
 
 
 def named(customer_id: str) -> str:
@@ -194,13 +195,14 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequ
 
 
 def one_a_title(shown: Sequence[Card]) -> list[Card]:
-    """Without those that look like one before them: of the same title, and no picture to tell them apart."""
+    """Without those that look like one before them, of the same title and with no picture to tell them apart; what is
+    left is numbered anew."""
     seen = set()
     kept = []
     for card in shown:
         title = card.article.title.casefold()
         if card.article.picture or title not in seen:
-            kept.append(card)
+            kept.append(replace(card, rank=len(kept) + 1))
         seen.add(title)
     return kept
 

@@ -75,7 +75,7 @@ def test_a_purchase_changes_the_list_and_the_meter_says_how_soon(page: Page, liv
     expect(page.locator(".badge.cold")).to_have_count(0)
     expect(page.locator("#history li").first).to_have_attribute("data-key", re.compile(SHOE))
     expect(page.locator("#ticker .is-feed").first).to_contain_text("Your purchase changed the list")
-    # How soon depends on the machine: tests.page_freshness measures it.
+    # How soon is the machine's matter.
     took_ms = int(page.locator("#status").get_attribute("data-took-ms") or "")
     expect(page.locator(".fresh-ms")).to_have_text(f"{took_ms} ms")
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]

@@ -15,6 +15,7 @@ from serving.page_view import (
     TONES,
     ago,
     article_of,
+    breakable,
     cards,
     favourites,
     kind_of,
@@ -134,8 +135,15 @@ def test_of_what_looks_the_same_there_is_one() -> None:
     """Two coats without a picture look alike; with one each may be of another colour."""
     items = [Item(article_id=name, rank=n, score=1.0, source="text") for n, name in enumerate("abc", start=1)]
     assert [card.rank for card in one_a_title(cards(items, article))] == [1]
+    titles = {"a": "Coat", "b": "Coat", "c": "Hat"}
+    two = one_a_title(cards(items, lambda name: article_of(described(name, title=titles[name]), lambda _: False)))
+    assert [(card.article.article_id, card.rank) for card in two] == [("a", 1), ("c", 2)]
     pictured = cards(items, lambda name: article_of(described(name, title="Coat"), lambda _: True))
     assert one_a_title(pictured) == pictured
+
+
+def test_a_title_breaks_after_a_slash() -> None:
+    assert breakable("Wheat/Multigrain Br") == "Wheat/\u200bMultigrain Br"
 
 
 def test_a_long_id_is_known_by_its_ends() -> None:
