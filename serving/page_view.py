@@ -198,7 +198,7 @@ def one_a_title(shown: Sequence[Card]) -> list[Card]:
     """Without those that look like one before them, of the same title and with no picture to tell them apart; what is
     left is numbered anew."""
     seen = set()
-    kept = []
+    kept: list[Card] = []
     for card in shown:
         title = card.article.title.casefold()
         if card.article.picture or title not in seen:
