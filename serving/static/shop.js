@@ -474,7 +474,7 @@ const told = {
     showRate(data.count);
     const known = new Set([...ticker.children].map((row) => row.dataset.event));
     const rows = data.rows.filter((act) => !known.has(act.event_id));
-    if (known.size) coming = [...coming, ...rows.reverse()].slice(-COMING_ROWS); // of a burst the newest
+    if (known.size || paused) coming = [...coming, ...rows.reverse()].slice(-COMING_ROWS); // of a burst the newest
     else push(rows.map(tickerRow));
   },
   async feed(data) {
