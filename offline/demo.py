@@ -20,7 +20,7 @@ import click
 
 from infra.bundle import Bundle
 from infra.clock import ReplayClock, SystemClock
-from infra.errors import BundleNotFound, Unavailable
+from infra.errors import BundleError, BundleNotFound, Unavailable
 from infra.kafka import Producer
 from infra.registry import Registry
 from infra.settings import Settings, load_settings
@@ -33,6 +33,7 @@ from offline.histories import load_histories
 from offline.smoke import drive
 from offline.window import Window
 from serving.features import feature_hash
+from serving.golden import open_runtime
 from serving.up import ANSWERING, Stack, start_stack
 from streams.encoder import load_query_encoder
 from streams.events import Event
@@ -97,6 +98,7 @@ def ready_bundle(settings: Settings, shown: Shown) -> Bundle:
             manifest.trained_through == window.cut
             and manifest.config.get("data") == log.content_hash
             and manifest.contracts.get("features") == feature_hash()
+            and opens(bundle)
         ):
             say(f"     {bundle.bundle_id} is trained already")
             return bundle
@@ -111,6 +113,16 @@ def ready_bundle(settings: Settings, shown: Shown) -> Bundle:
     job = OfflineRun(log, window, config, settings.data_dir / "runs", SystemClock(), images)
     result = job.execute(registry, settings.registry.channel, activate_anyway=True)
     return registry.open(result.bundle_id)
+
+
+def opens(bundle: Bundle) -> bool:
+    """False for one that this code would refuse to answer from, as one of an older version."""
+    try:
+        open_runtime(bundle)
+    except BundleError as error:
+        say(f"     {error}; another one is trained")
+        return False
+    return True
 
 
 def lightened(config: RunConfig) -> RunConfig:
@@ -149,7 +161,7 @@ def newest_of_each_customer(events: Sequence[Event]) -> list[Event]:
 
 
 def run_page(settings: Settings, shown: Shown, bundle: Bundle, kafka: str, speed: float, as_json: bool) -> None:
-    present = Present(shown.window.cut, speed, time.time())
+    present = Present(shown.opening(), speed, time.time())
     with running(settings, shown, bundle, present, kafka) as stack:
         stopping = threading.Event()
         live = threading.Thread(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 from offline.event_log import EventLog, import_data, log_directory
-from offline.held_out import purchases
+from offline.held_out import purchases, take
 from offline.progress import step
 from offline.window import Window, choose_window, parse_day
 from offline.world.drawings import write_drawings
@@ -30,6 +30,7 @@ CUT = "2017-12-24"
 TOWN = WorldSize(customers=3_000, articles=1_600, days=150)
 ORACLE_CUSTOMERS = 100
 WHOLE_DAY_S = 86_400
+ALREADY = 30  # things that have happened when the demo opens: nobody wants to wait for a shop to wake
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Shown:
     """A data set, ready for the demo.
 
     title: what it is, in words · speed: how many times as fast as it happened, unless told otherwise · currency,
-    pictures: of the page · by_day: the data tells the day of an event but not the time · light: so little
-    that the quick preset would learn from it for longer than it is worth · photos: what a photo that is dropped on the
-    page is compared with · prices: whether they mean anything to a shopper · again: whether people buy the same
-    article again and again, as in a grocery.
+    pictures: of the page, those that were set on purpose before all others · by_day: the data tells the day of an
+    event but not the time · light: so little that the quick preset would learn from it for longer than it is worth ·
+    photos: what a photo that is dropped on the page is compared with · prices: whether they mean anything to a
+    shopper · again: whether people buy the same article again and again, as in a grocery.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Shown:
         page = settings.page
         wanted = page.model_copy(
             update={
-                "pictures": page.pictures or self.pictures,
+                "pictures": self.pictures,
                 "prices": page.prices and self.prices,
                 "currency": page.currency or self.currency,
                 "hide_bought": page.hide_bought or not self.again,
@@ -77,6 +78,11 @@ class Shown:
         """What happened in the days after the cut, in time order."""
         events = purchases(self.log, self.window.cut, self.window.cut + timedelta(days=self.window.horizon))
         return spread(events) if self.by_day else events
+
+    def opening(self) -> datetime:
+        """When the present begins: the moment of one of the first things that happen after the cut."""
+        first = take(self.held_out(), ALREADY)
+        return first[-1].occurred_at if first else self.window.cut
 
 
 def open_data(name: str, path: Path | None, settings: Settings) -> Shown:
@@ -94,7 +100,8 @@ def _complete_journey(path: Path | None, settings: Settings) -> Shown:
     log = import_data("complete-journey", None, log_directory(settings.data_dir, "complete-journey"))
     title = "a year of a retailer's transactions (dunnhumby Complete Journey)"
     window = choose_window(log.span, parse_day(CUT))
-    return Shown("complete-journey", title, log, window, 300.0, currency="$", again=True)
+    pictures = settings.page.pictures
+    return Shown("complete-journey", title, log, window, 300.0, currency="$", pictures=pictures, again=True)
 
 
 def _synthetic(path: Path | None, settings: Settings) -> Shown:
@@ -120,7 +127,7 @@ def _synthetic(path: Path | None, settings: Settings) -> Shown:
         window,
         300.0,
         "€",
-        drawings,
+        settings.page.pictures or drawings,
         light=path is None,
         photos=photos if photos.is_dir() else None,
     )

@@ -183,7 +183,21 @@ class Gateway:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        stored, note = await self._stored(customer_id)
+        (known,) = await self.customers([customer_id], limit)
+        return known
+
+    async def customers(self, customer_ids: Sequence[str], limit: int = HISTORY_SHOWN) -> list[dict[str, object]]:
+        """The same of several different customers, in their order, for one round trip to the store.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        read = zip(customer_ids, await self._stored(customer_ids), strict=True)
+        return [self._known(customer_id, stored, note, limit) for customer_id, (stored, note) in read]
+
+    def _known(
+        self, customer_id: str, stored: StoredCustomer | None, note: str | None, limit: int
+    ) -> dict[str, object]:
         return {
             "customer_id": customer_id,
             "note": note,
@@ -203,7 +217,7 @@ class Gateway:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        stored, note = await self._stored(customer_id)
+        ((stored, note),) = await self._stored([customer_id])
         if stored is None:
             return {"customer_id": customer_id, "note": note, "known": False, "events": [], "more": False}
         state = stored.state
@@ -221,13 +235,17 @@ class Gateway:
             "more": len(found) > limit,
         }
 
-    async def _stored(self, customer_id: str) -> tuple[StoredCustomer | None, str | None]:
-        """What is stored, and why nothing can be told of it where it cannot be read."""
-        found, unreadable = await load_readable(self.store, [customer_id])
-        if customer_id not in unreadable:
-            return found[customer_id], None
-        log.error("a state cannot be read: %s", unreadable[customer_id])
-        return None, f"what is stored of this customer cannot be read: {unreadable[customer_id]}"
+    async def _stored(self, customer_ids: Sequence[str]) -> list[tuple[StoredCustomer | None, str | None]]:
+        """What is stored of each, and why nothing can be told of it where it cannot be read."""
+        found, unreadable = await load_readable(self.store, customer_ids)
+        for error in unreadable.values():
+            log.error("a state cannot be read: %s", error)
+        return [
+            (None, f"what is stored of this customer cannot be read: {unreadable[customer_id]}")
+            if customer_id in unreadable
+            else (found[customer_id], None)
+            for customer_id in customer_ids
+        ]
 
     def _profile(self, customer_id: str, stored: StoredCustomer | None) -> dict[str, object]:
         try:

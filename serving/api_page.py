@@ -33,15 +33,17 @@ from serving.page_view import (
     NO_WORDS,
     STRATEGY_NAMES,
     ago,
+    breakable,
     cards,
     favourites,
     monogram,
     named,
+    notes,
     one_a_title,
     stages,
-    tidy,
 )
 from serving.search_messages import MAX_QUERY_CHARS
+from serving.wording import tidy
 from streams.store import load_readable
 
 HERE = Path(__file__).parent
@@ -56,7 +58,9 @@ router = APIRouter(include_in_schema=False)
 
 def _templates() -> Jinja2Templates:
     templates = Jinja2Templates(directory=HERE / "templates")
-    templates.env.filters.update(ago=ago, tidy=tidy, named=named, monogram=monogram, picture_url=picture_url)
+    templates.env.filters.update(
+        ago=ago, breakable=breakable, tidy=tidy, named=named, monogram=monogram, picture_url=picture_url
+    )
     templates.env.globals["strategies"] = {name: STRATEGY_NAMES.get(name, name) for name in STRATEGIES}
     return templates
 
@@ -91,6 +95,7 @@ async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) ->
     problems: list[str] = []
     drawn = gateway.activity.count  # what happens from now on is news
     view: dict[str, object] = {"customer_id": customer_id, "known": False, "history": [], "events": 0, "totals": None}
+    view["note"] = None  # why nothing can be told of the customer, where it is so
     try:
         view |= await gateway.customer(customer_id, HISTORY_ROWS)
     except Unavailable as error:
@@ -103,6 +108,7 @@ async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) ->
             card.article.article_id for card in lists[1]["cards"]
         }
         view["both"] = both
+    unread = bool(problems or view["note"])
     problems += [
         f"No recommendations just now: {one['answer'].error.message}"
         for one in lists
@@ -117,6 +123,8 @@ async def _view(gateway: Gateway, front: Front, customer_id: str, wish: Wish) ->
         "favourites": favourites(history),
         "segment": _segment(gateway, customer_id),
         "problems": problems,
+        "unread": unread,
+        "notes": notes([why for one in lists for why in one["answer"].degraded]),
         "now": gateway.clock.now(),
     }
 
@@ -224,22 +232,21 @@ async def fragment(
 
 @router.get("/people")
 @router.get("/fragments/people")
-async def people(request: Request, gateway: Needs) -> HTMLResponse:
+async def people(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse:
     """Who can be chosen: some of the known customers with how much they did and what they like."""
-    found = []
     ids = sorted(await gateway.store.customer_ids(PEOPLE))
-    for customer_id in ids:
-        known: Any = await gateway.customer(customer_id, 40)
-        found.append(
-            {
-                "customer_id": customer_id,
-                "events": known["totals"]["events"],
-                "segment": _segment(gateway, customer_id),
-                "favourites": favourites(known["history"], 2),
-                "as_of": known["as_of"],
-            }
-        )
-    context = {"people": found, "now": gateway.clock.now()}
+    everybody: list[Any] = await gateway.customers(ids, 40)
+    found = [
+        {
+            "customer_id": known["customer_id"],
+            "events": known["totals"]["events"],
+            "segment": _segment(gateway, known["customer_id"]),
+            "favourites": favourites(known["history"], 2),
+            "last": front.article(gateway, known["history"][0]["article_id"]) if known["history"] else None,
+        }
+        for known in everybody
+    ]
+    context = {"people": found}
     template = "everybody.html" if request.url.path == "/people" else "people.html"
     return templates.TemplateResponse(request, template, context, headers={"cache-control": "no-store"})
 
@@ -305,7 +312,7 @@ async def found(request: Request, gateway: Needs, front: Fronts) -> HTMLResponse
 
 def _drawn(gateway: Gateway, front: Front, answer: Found) -> dict[str, Any]:
     shown = one_a_title(cards(answer.items, lambda article_id: front.article(gateway, article_id)))
-    return {"answer": answer, "cards": shown, "strategy": "", "stages": []}
+    return {"answer": answer, "cards": shown, "strategy": "", "stages": [], "notes": notes(answer.degraded)}
 
 
 @router.get("/favicon.ico")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from serving.messages import Item, Recommendations
+from serving.wording import tidy
 
 TONES = 10
 SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
@@ -44,6 +45,21 @@ STRATEGY_NAMES: Mapping[str, str] = {
     "content": "Your style",
 }
 
+# Why an answer is less than it should be, by the word that it says in `degraded`.
+NOTES: Mapping[str, str] = {
+    "store_unavailable": "Made without your history, which cannot be reached just now: this is what sells.",
+    "state_unreadable": "Made without your history, which cannot be read: this is what sells.",
+    "ranker_failed": "The ranker failed just now. What was found is in the order in which it was found.",
+    "bought_unknown": "What you bought is not known in full just now, so something that you have may be among these.",
+    "words_only": "Found by the words alone: this shop's models do not read what they mean.",
+    "llm_off": "No language model is set up here. The order is the ranker's own.",
+    "llm_budget": "The list is too long for the language model. The order is the ranker's own.",
+    "llm_invalid": "What the language model said was no order of this list. The order is the ranker's own.",
+    "llm_late": "The language model took too long. The order is the ranker's own.",
+    "llm_busy": "The language model has too much to do just now. The order is the ranker's own.",
+    "llm_failed": "The language model did not answer. The order is the ranker's own.",
+    "llm_paused": "The language model failed too often and has a pause. The order is the ranker's own.",
+}
 Entry = Mapping[str, str | int | float]
 Described = Mapping[str, str | float | None]
 
@@ -101,6 +117,11 @@ class Card:
         return told
 
 
+def notes(degraded: Sequence[str]) -> list[str]:
+    """What is said in `degraded`, each once and in a sentence."""
+    return [NOTES.get(why, f"Less than it should be: {why.replace('_', ' ')}.") for why in dict.fromkeys(degraded)]
+
+
 def ago(moment: datetime, now: datetime) -> str:
     """How long before `now`, in the largest whole unit: "3 days ago"."""
     seconds = (now - moment).total_seconds()
@@ -111,9 +132,9 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now"
 
 
-def tidy(text: str) -> str:
-    """Titles of some catalogues are in capitals throughout; those are set like the others."""
-    return text.capitalize() if text.isupper() and len(text) > 3 else text
+def breakable(title: str) -> str:
+    """A title that may go on in the next line after a slash, and need not break in the middle of a word."""
+    return title.replace("/", "/\u200b")
 
 
 def named(customer_id: str) -> str:
@@ -174,13 +195,14 @@ def cards(items: Sequence[Item], describe: Callable[[str], Article], trace: Sequ
 
 
 def one_a_title(shown: Sequence[Card]) -> list[Card]:
-    """Without those that look like one before them: of the same title, and no picture to tell them apart."""
+    """Without those that look like one before them, of the same title and with no picture to tell them apart; what is
+    left is numbered anew."""
     seen = set()
-    kept = []
+    kept: list[Card] = []
     for card in shown:
         title = card.article.title.casefold()
         if card.article.picture or title not in seen:
-            kept.append(card)
+            kept.append(replace(card, rank=len(kept) + 1))
         seen.add(title)
     return kept
 
@@ -201,23 +223,23 @@ def favourites(rows: Sequence[Described], at_most: int = 3) -> list[str]:
 
 
 def stages(answer: Recommendations) -> list[tuple[str, str]]:
-    """The trace in words: name of the stage, and what it did."""
+    """The trace in words: name of the stage, and what it did. What is said of single articles stands with them."""
     told = []
-    dropped = Counter(str(entry.get("rule")) for entry in answer.trace if entry.get("stage") == "drop")
     for entry in answer.trace:
-        # What is said of single articles stands with them; of those that were dropped, how many by which rule.
         if entry.get("stage") in ("item", "drop"):
             continue
-        facts = [f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in entry.items() if key != "stage"]
+        facts = [
+            _fact(name.replace("dropped.", "dropped as ").replace("_", " "), value)
+            for name, value in entry.items()
+            # What the filters dropped is told by rule.
+            if name != "stage" and not (name == "dropped" and any(other.startswith("dropped.") for other in entry))
+        ]
         told.append((str(entry.get("stage", "")).replace("_", " "), ", ".join(facts)))
-    if dropped:
-        told.append(
-            ("rules", ", ".join(f"{rule.replace('_', ' ')} {count:,}" for rule, count in dropped.most_common()))
-        )
     return told
 
 
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _fact(name: str, value: str | int | float) -> str:
+    """`216 kept`, `by mmoe`."""
+    if isinstance(value, str):
+        return f"{name} {value}"
+    return f"{value:.3g} {name}" if isinstance(value, float) else f"{value:,} {name}"

@@ -40,7 +40,12 @@ def name_of(items: ItemTable, row: int) -> str | None:
     line = " ".join("".join(c if c.isprintable() else " " for c in told).split())
     if len(line) > LONGEST_NAME:
         line = line[: LONGEST_NAME - 1].rstrip() + "…"
-    return line or None
+    return tidy(line) or None
+
+
+def tidy(text: str) -> str:
+    """Titles of some catalogues are in capitals throughout; those are set like the others."""
+    return text.capitalize() if text.isupper() and len(text) > 3 else text
 
 
 def every(days: float) -> str:

@@ -311,7 +311,7 @@ async function search(url, { query = "", preview = "", ...options } = {}) {
     found.hidden = false;
     if (preview) {
       const yours = Object.assign(document.createElement("img"), { src: preview, alt: "Your photo", className: "yours" });
-      found.querySelector(".head").after(yours);
+      found.querySelector(".head").prepend(yours);
     }
     found.querySelector("h2").focus({ preventScroll: true });
     scrollTo({ top: 0 });
@@ -474,7 +474,7 @@ const told = {
     showRate(data.count);
     const known = new Set([...ticker.children].map((row) => row.dataset.event));
     const rows = data.rows.filter((act) => !known.has(act.event_id));
-    if (known.size) coming = [...coming, ...rows.reverse()].slice(-COMING_ROWS); // of a burst the newest
+    if (known.size || paused) coming = [...coming, ...rows.reverse()].slice(-COMING_ROWS); // of a burst the newest
     else push(rows.map(tickerRow));
   },
   async feed(data) {

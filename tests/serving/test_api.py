@@ -291,7 +291,11 @@ def test_a_state_that_cannot_be_read_is_said_of_its_customer(client: Client, sho
         answer = client.get(path)
         assert (answer.status_code, answer.json()["known"]) == (200, False)
         assert answer.json()["note"].startswith("what is stored of this customer cannot be read: ")
-    assert client.get("/", params={"customer": "anna"}).status_code == 200
+    page = client.get("/", params={"customer": "anna"})
+    assert page.status_code == 200
+    assert "What is stored of this customer cannot be read." in page.text
+    assert "Made without your history, which cannot be read" in page.text
+    assert "new here" not in page.text and "Nothing yet" not in page.text
     assert client.get("/fragments/people").status_code == 200
     known = client.get("/fragments/customer", params={"customer": "anna", "knows": "anna-0-bread"})
     assert (known.status_code, known.headers["modiste-knows"]) == (200, "no")
@@ -341,7 +345,8 @@ def test_the_page_says_what_is_away(client: Client, shop: Shop) -> None:
     page = client.get("/fragments/customer", params={"customer": "anna"})
     assert page.status_code == 200
     assert "history cannot be read just now: redis is away" in page.text
-    assert "degraded: store unavailable" in page.text
+    assert "Made without your history, which cannot be reached just now" in page.text
+    assert "new here" not in page.text and "Nothing yet" not in page.text
 
 
 def test_metrics_and_documents(client: Client) -> None:
@@ -357,6 +362,9 @@ def test_the_answer_of_a_search_is_drawn(client: Client) -> None:
     page = client.post("/fragments/found", json={"items": [item], "found": 1_312, "query": "<b>tea", "scope": None})
     assert page.status_code == 200
     assert "“&lt;b&gt;tea”" in page.text and "1,312 found" in page.text and page.text.count('class="buy"') == 1
+    page = client.post("/fragments/found", json={"items": [item], "degraded": ["words_only", "words_only", "tired"]})
+    assert page.text.count('class="note"') == 2
+    assert "Found by the words alone" in page.text and "Less than it should be: tired." in page.text
     assert "Nothing fits" in client.post("/fragments/found", json={"items": []}).text
     assert client.post("/fragments/found", json={"items": "tea"}).status_code == 422
 
@@ -380,7 +388,9 @@ def test_two_strategies_stand_side_by_side(client: Client) -> None:
 def test_the_page_chooses_who_did_most(client: Client, shop: Shop) -> None:
     asyncio.run(buy(shop.store, "zoe", "tea", "milk", "bread"))
     assert 'data-customer="zoe"' in client.get("/").text
+    shop.store.loads.clear()
     people = client.get("/fragments/people").text
+    assert shop.store.loads == [["anna", "zoe"]]  # not one after the other
     assert people.index("anna") < people.index("zoe")
     assert "3 events ·" in people and "1 event ·" in people
 

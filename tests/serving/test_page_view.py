@@ -9,16 +9,19 @@ import pytest
 from serving.listing import CATALOGUE
 from serving.messages import STRATEGIES, Item, Recommendations
 from serving.page_view import (
+    NOTES,
     SOURCES,
     STRATEGY_NAMES,
     TONES,
     ago,
     article_of,
+    breakable,
     cards,
     favourites,
     kind_of,
     monogram,
     named,
+    notes,
     one_a_title,
     stages,
 )
@@ -90,7 +93,15 @@ def test_a_trace_tells_more_of_each_card() -> None:
     assert (told.places, told.gates, told.explained[0][2]) == ({"popular": 5}, (0.25, 0.75), 5)
     assert (untold.places, untold.gates, untold.short) == ({}, (), "Many buy it.")
     answer = Recommendations(request_id="r", customer_id="c", trace=trace)
-    assert stages(answer) == [("retrieval", "candidates 9"), ("rules", "out of stock 2")]
+    assert stages(answer) == [("retrieval", "9 candidates")]
+
+
+def test_a_note_is_a_sentence_and_said_once() -> None:
+    assert notes(["llm_late", "bought_unknown", "llm_late"]) == [
+        "The language model took too long. The order is the ranker's own.",
+        "What you bought is not known in full just now, so something that you have may be among these.",
+    ]
+    assert all(sentence.endswith(".") for sentence in NOTES.values())
 
 
 def test_every_strategy_has_a_name_and_every_source_a_sentence() -> None:
@@ -124,8 +135,15 @@ def test_of_what_looks_the_same_there_is_one() -> None:
     """Two coats without a picture look alike; with one each may be of another colour."""
     items = [Item(article_id=name, rank=n, score=1.0, source="text") for n, name in enumerate("abc", start=1)]
     assert [card.rank for card in one_a_title(cards(items, article))] == [1]
+    titles = {"a": "Coat", "b": "Coat", "c": "Hat"}
+    two = one_a_title(cards(items, lambda name: article_of(described(name, title=titles[name]), lambda _: False)))
+    assert [(card.article.article_id, card.rank) for card in two] == [("a", 1), ("c", 2)]
     pictured = cards(items, lambda name: article_of(described(name, title="Coat"), lambda _: True))
     assert one_a_title(pictured) == pictured
+
+
+def test_a_title_breaks_after_a_slash() -> None:
+    assert breakable("Wheat/Multigrain Br") == "Wheat/\u200bMultigrain Br"
 
 
 def test_a_long_id_is_known_by_its_ends() -> None:
@@ -134,6 +152,14 @@ def test_a_long_id_is_known_by_its_ends() -> None:
 
 def test_the_trace_in_words() -> None:
     answer = Recommendations(
-        request_id="r", customer_id="c", trace=[{"stage": "ranking", "scored": 1_200, "ms": 2.3456, "by": "mmoe"}]
+        request_id="r",
+        customer_id="c",
+        trace=[
+            {"stage": "filters", "kept": 8, "dropped": 3, "dropped.bought": 2, "dropped.out_of_stock": 1},
+            {"stage": "ranking", "scored": 1_200, "ms": 2.3456, "by": "mmoe"},
+        ],
     )
-    assert stages(answer) == [("ranking", "scored 1,200, ms 2.35, by mmoe")]
+    assert stages(answer) == [
+        ("filters", "8 kept, 2 dropped as bought, 1 dropped as out of stock"),
+        ("ranking", "1,200 scored, 2.35 ms, by mmoe"),
+    ]

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from infra.clock import ManualClock
 from infra.errors import BundleNotFound
-from infra.settings import ApiSettings, KafkaSettings, Settings
+from infra.settings import ApiSettings, KafkaSettings, PageSettings, Settings
 from serving.activity import ActivityRing
 from serving.api import build_api
 from serving.api_gateway import Gateway, PatientLink
@@ -81,9 +81,10 @@ class HttpShop:
         await link.stop()
 
     @contextmanager
-    def serving(self, api: ApiSettings | None = None) -> Iterator[str]:
+    def serving(self, api: ApiSettings | None = None, page: PageSettings | None = None) -> Iterator[str]:
         """Listening on a free port of 127.0.0.1 inside `with`; gives the URL."""
-        with served(build_api(Settings(api=api or ApiSettings()), self.opened)) as self.url:
+        settings = Settings(api=api or ApiSettings(), page=page or PageSettings())
+        with served(build_api(settings, self.opened)) as self.url:
             yield self.url
 
 
