@@ -16,6 +16,7 @@ let opening = Promise.resolve(); // what was chosen last, until it is drawn: not
 let acting = 0; // acts of this page whose change is not shown yet
 let missed = false; // the list changed while one was
 let turns = Promise.resolve(); // one of them after the other
+let sent = Promise.resolve(); // the last act on its way
 let opener = null; // what the drawer was opened by
 
 const current = () => view.querySelector(".customer");
@@ -188,7 +189,10 @@ async function tell(type, article, price) {
   if (price) event.price = Number(price);
   if (current()?.dataset.request) event.request_id = current().dataset.request;
   own.add(event.event_id);
-  await get("/v1/events", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) });
+  // One after the other: the shop dates an act when it comes, and who looked and then bought did it in this order.
+  const told = sent.then(() => get("/v1/events", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) }));
+  sent = told.catch(() => null);
+  await told;
   return event;
 }
 
