@@ -150,7 +150,7 @@ class Gateway:
         and the trace that was asked for to other processes, when the answer is out: neither delays it.
         """
         traced = request.explain or self.explanations.max_bytes > 0
-        (answer,) = await self.responder.answer([msgspec.structs.replace(request, explain=traced)])
+        answer = await self.responder.answer_one(msgspec.structs.replace(request, explain=traced))
         now = self.clock.now()
         self.explanations.keep(answer, now)
         if request.explain:

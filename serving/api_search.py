@@ -266,7 +266,7 @@ async def _feed(gateway: Gateway, search: ImageSearch) -> tuple[list[Item], list
         exclude=search.exclude,
         rerank="none",  # the order is only one part of what is shown, and no sentence of it is
     )
-    (answer,) = await gateway.responder.answer([asked])
+    answer = await gateway.responder.answer_one(asked)
     if answer.error is not None:
         status = 503 if answer.error.retryable else 500
         if answer.error.code == "invalid_request":

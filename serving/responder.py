@@ -19,6 +19,7 @@ import msgspec
 
 from infra.clock import Clock, SystemClock
 from infra.errors import BundleNotFound, InvalidMessage, Unavailable
+from serving.batching import Batches
 from serving.impressions import encode_impression, impression_of
 from serving.llm import Reranker, noted
 from serving.messages import (
@@ -37,6 +38,7 @@ from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
 log = logging.getLogger(__name__)
 
 MAX_ID_CHARS = 128  # as the type of ids says
+MICRO_BATCH = 16  # of answers that one at a time ask for; the last of them waits for all
 SENDING_MS = 20  # of its deadline that an answer which waits for the language model keeps for the way out
 
 Outgoing = tuple[str, bytes | None, bytes]
@@ -105,6 +107,7 @@ class Responder:
         self._store_timeout_ms = store_timeout_ms
         self._wall = wall or SystemClock()
         self._llm = llm
+        self._together = Batches(self._ranked, MICRO_BATCH)
 
     async def handle(self, messages: Sequence[RawMessage]) -> list[Recommendations]:
         """Answer one batch on the topics; returns all that was published: what waited for the language model last, the
@@ -138,7 +141,7 @@ class Responder:
                         encode_dead_letter(message, reason="rejected", error=str(error)),
                     )
                 )
-        ranked = iter(await self._ranked(requests, started))
+        ranked = iter(await self._ranked([(request, started) for request in requests]))
         answers: list[Recommendations] = []
         outgoing: list[Outgoing] = []
         later: list[tuple[bytes, Ranked]] = []
@@ -159,10 +162,15 @@ class Responder:
 
         Never raises for a request: errors are answers with `error` set.
         """
-        ranked = await self._ranked(requests, time.perf_counter())
+        arrived = time.perf_counter()
+        ranked = await self._ranked([(request, arrived) for request in requests])
         if not any(map(self._waits, ranked)):
             return [one.answer for one in ranked]
         return list(await asyncio.gather(*map(self.settle, ranked)))
+
+    async def answer_one(self, request: RecommendationRequest) -> Recommendations:
+        """As `answer`, in one batch with the others who ask at this moment."""
+        return await self.settle(await self._together((request, time.perf_counter())))
 
     def _waits(self, ranked: Ranked) -> bool:
         return self._llm is not None and ranked.answer.error is None and self._llm.wants(ranked.request)
@@ -191,22 +199,25 @@ class Responder:
             [(RECOMMENDATIONS, key, encode_recommendations(answer)), *self._impressions([answer])]
         )
 
-    async def _ranked(self, requests: Sequence[RecommendationRequest], arrived: float) -> list[Ranked]:
-        """An answer for each, in order, without the language model. `arrived`: by `time.perf_counter()`."""
-        if not requests:
+    async def _ranked(self, asked: Sequence[tuple[RecommendationRequest, float]]) -> list[Ranked]:
+        """An answer for each, in order, without the language model. asked: request, when it arrived by
+        `time.perf_counter()`.
+        """
+        if not asked:
             return []
+        requests = [request for request, _ in asked]
         waited = [self._waited_ms(request) for request in requests]
         try:
             loaded = self._source.current
         except BundleNotFound as error:
             told = str(error)
-            failed = [_fail(request, "not_ready", told, retryable=True) for request in requests]
             return [
-                Ranked(r, _timed(a, arrived), None, None, arrived, 0.0) for r, a in zip(requests, failed, strict=True)
+                Ranked(request, _timed(_fail(request, "not_ready", told, retryable=True), at), None, None, at, 0.0)
+                for request, at in asked
             ]
         customers, degraded = await self._customers([request.customer_id for request in requests])
         answers: list[Recommendations | None] = []
-        for request, before in zip(requests, waited, strict=True):
+        for (request, arrived), before in zip(asked, waited, strict=True):
             spent = before + (time.perf_counter() - arrived) * 1e3
             limit = request.deadline_ms or self._deadline_ms
             answers.append(
@@ -236,7 +247,7 @@ class Responder:
                 arrived,
                 (request.deadline_ms or self._deadline_ms) - before,
             )
-            for request, answer, customer, before in zip(requests, answers, customers, waited, strict=True)
+            for (request, arrived), answer, customer, before in zip(asked, answers, customers, waited, strict=True)
             if answer is not None
         ]
 
