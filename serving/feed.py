@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 IDLE_MS = 1_000
 RETRY = timedelta(seconds=1)
 BATCH = 500
+HOLD_MS = 100  # a fifth of the rest that updates are given anyway
 # Customers answered at a time: who asks on the topic meanwhile waits no longer than for a batch of requests.
 ANSWERED = 32
 
@@ -83,6 +84,7 @@ class Feed:
                 [CUSTOMER_UPDATES],
                 f"{self._settings.responder.group}-feed",
                 batch_size=BATCH,
+                hold_ms=HOLD_MS,
                 on_revoked=self._revoked,
             )
             try:
