@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from infra.bundle import Bundle
+    from offline.bench_serving import LoadPlan
     from streams.histories import Histories
 
 WAYS = ("in_process", "http", "kafka")
@@ -36,6 +37,7 @@ RANDOM = "random"  # as config.source of a bundle that offline/bench_shop.py wro
 @click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="At that rate.")
 @click.option("--rps/--no-rps", "greatest", default=True, help="Look for the greatest rate that is sustained, too.")
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)
+@click.option("--responders", type=click.IntRange(min=1), default=2, show_default=True, help="They share the topic.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def recommend(
@@ -50,6 +52,7 @@ def recommend(
     seconds: float,
     greatest: bool,
     kafka: str,
+    responders: int,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -70,9 +73,12 @@ def recommend(
         report: dict[str, Any] = measured.in_process(rounds, batch) if "in_process" in through else {}
         lines = [name for name in WAYS[1:] if name in through]
         if lines:
+            from offline.bench_serving import LoadPlan
+
             place = Path(scratch) / "serving"
             place.mkdir()
-            report |= measured.outside(place, lines, rate, seconds, greatest, kafka)
+            plan = LoadPlan(rate, seconds, greatest, kafka, responders)
+            report |= measured.outside(place, lines, plan)
         report |= measured.about
     click.echo(json.dumps(report) if as_json else _table(report))
 
@@ -103,17 +109,13 @@ class Measured:
 
         return measure(self._runtime, self._now, self._asking, rounds=rounds, batch=batch)
 
-    def outside(
-        self, directory: Path, lines: list[str], rate: float, seconds: float, greatest: bool, kafka: str
-    ) -> dict[str, Any]:
+    def outside(self, directory: Path, lines: list[str], plan: LoadPlan) -> dict[str, Any]:
         """Each line, and `rps`: the greatest rate sustained through any of them."""
-        from offline.bench_serving import LoadPlan, bench_serving
+        from offline.bench_serving import bench_serving
 
-        plan = LoadPlan(rate, seconds, greatest, kafka)
-        space = self._runtime.encoder.space
-        found = bench_serving(directory, self._bundle, self._asking, space, lines, plan)
-        best = {"rps": max(found[name]["rps"] for name in lines)} if greatest else {}
-        return {**found, **best, "broker": kafka}
+        found = bench_serving(directory, self._bundle, self._asking, self._runtime.encoder.space, lines, plan)
+        best = {"rps": max(found[name]["rps"] for name in lines)} if plan.greatest else {}
+        return {**found, **best, "broker": plan.kafka, "responders": plan.responders}
 
 
 def _random(directory: Path, articles: int, seed: int) -> tuple[Bundle, Histories]:

@@ -1,7 +1,7 @@
 """What a request costs from outside: through the HTTP gateway and through Kafka, with real processes.
 
-A broker, a store that holds the customers who ask, and one process that answers (the gateway or the responder) on this
-machine, with the load generator beside them: all share its processors.
+A broker, a store that holds the customers who ask, and what answers (the gateway, or responders) on this machine, with
+the load generator beside them: all share its processors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from offline.bench_stack import vouch
 from serving.up import Stack, start_stack
 from streams.redis_store import open_store
 
-LINES = {"http": "api", "kafka": "responder"}
 START_TIMEOUT_S = 120.0
 WARM_UP_S = 8.0  # at the rate that is measured: a broker of Java, and our own processes, are slow at first
 TRIAL_S = 6.0
@@ -36,12 +35,19 @@ PAUSE_S = 1.0  # between trials, for what the last one has left behind
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """rate: requests a second of the timed run, which lasts `seconds`. greatest: look for the greatest rate, too."""
+    """rate: requests a second of the timed run, which lasts `seconds`. greatest: look for the greatest rate, too.
+    responders: processes that share the requests on the topic."""
 
     rate: float = 100.0
     seconds: float = 20.0
     greatest: bool = True
     kafka: str = "tansu"
+    responders: int = 2
+
+    @property
+    def answering(self) -> dict[str, tuple[str, ...]]:
+        """The processes behind each line."""
+        return {"http": ("api",), "kafka": ("responder",) * self.responders}
 
 
 def bench_serving(
@@ -63,7 +69,7 @@ def bench_serving(
     ):
         asyncio.run(_fill(servers.settings, customers, space))
         for name in lines:
-            with start_stack(servers.settings, processes=(LINES[name],), out=out) as stack:
+            with start_stack(servers.settings, processes=plan.answering[name], out=out) as stack:
                 report[name] = asyncio.run(_measure(name, stack, [c.customer_id for c in customers], plan))
     return report
 

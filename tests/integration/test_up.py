@@ -148,6 +148,11 @@ def test_a_broker_that_is_named_and_asked_for_is_refused(tmp_path: Path) -> None
     [
         ({"MODISTE_REDIS__URL": "memory://"}, {}, "each process would have for itself"),
         ({}, {"processes": ["wroker"]}, "unknown process 'wroker'; allowed are worker, responder, api"),
+        (
+            {},
+            {"processes": ["api", "worker", "worker", "api"]},
+            "'api' is named more than once; only worker",
+        ),
         ({"MODISTE_HTTP__PORT": "0"}, {"kafka": "red"}, "unknown broker 'red'; allowed are tansu, apache"),
     ],
 )
