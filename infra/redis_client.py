@@ -69,19 +69,22 @@ async def connect(settings: RedisSettings) -> redis.asyncio.Redis:
         ConfigurationError: the URL names no server to connect to, or the server refuses our credentials.
         StoreUnavailable: no answer within `timeout_ms`.
     """
+    # Whether we may come in is asked with blocking sockets, which are closed when it is refused: asyncio lets a TLS
+    # connection that it gave up live until the other side agrees, and says so only once the loop is gone.
+    await asyncio.to_thread(_knock, settings)
     retry = AsyncRetry(ConstantBackoff(RETRY_AFTER_S), RETRIES)
     client = redis.asyncio.Redis.from_url(_server(settings), retry=retry, **_options(settings))
     try:
-        try:
-            with store_errors(settings):
-                await client.ping()
-        except StoreUnavailable as error:
-            raise await asyncio.to_thread(_why_away, settings, error) from error
+        with store_errors(settings):
+            await client.ping()
     except BaseException:
         await client.aclose()
-        await asyncio.sleep(0)  # a transport that was given up closes its socket in the loop's next turn
         raise
     return client
+
+
+def _knock(settings: RedisSettings) -> None:
+    connect_sync(settings).close()
 
 
 def connect_sync(settings: RedisSettings) -> redis.Redis:

@@ -68,3 +68,27 @@ def _serve(connection: socket.socket, context: ssl.SSLContext, behind: int, over
                 if not data:
                     return
                 (back if source is front else front).sendall(data)
+
+
+@contextlib.contextmanager
+def silent_tls(certificate: Path, key: Path) -> Iterator[int]:
+    """The port of a server that completes handshakes and then neither answers nor hangs up."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with contextlib.ExitStack() as held, socket.create_server((HOST, 0), backlog=64) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # the listener was shut down
+                while True:
+                    connection = held.enter_context(listener.accept()[0])
+                    connection.settimeout(TIMEOUT_S)
+                    with contextlib.suppress(OSError):  # a client that only asks whether we speak TLS
+                        held.enter_context(context.wrap_socket(connection, server_side=True))
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join(TIMEOUT_S)
