@@ -30,21 +30,21 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     uri: str
 
 
+def announcement(settings: Settings, pointer: ChannelPointer) -> tuple[str, bytes, bytes]:
+    """Topic, key and value of the message that says so."""
+    said = Announcement(channel=pointer.channel, bundle_id=pointer.bundle_id, uri=settings.registry.url)
+    return BUNDLES, said.channel.encode(), msgspec.json.encode(said)
+
+
 async def announce(settings: Settings, pointer: ChannelPointer) -> bool:
     """Say that the channel points there now; False, with a warning, where no broker takes it in time."""
     if settings.kafka.url.startswith("embedded://"):
         return False  # none is configured: it runs inside `modiste up`, which tells its URL
-    said = Announcement(channel=pointer.channel, bundle_id=pointer.bundle_id, uri=settings.registry.url)
     try:
-        async with asyncio.timeout(TIMEOUT_S):
-            await _send(settings, said)
+        async with asyncio.timeout(TIMEOUT_S), Producer(settings.kafka) as producer:
+            await producer.send(*announcement(settings, pointer))
     except (ModisteError, TimeoutError) as error:
         reason = str(error) if isinstance(error, ModisteError) else f"no answer within {TIMEOUT_S:g} s"
         log.warning("not announced, processes will see it by themselves: %s", reason)
         return False
     return True
-
-
-async def _send(settings: Settings, said: Announcement) -> None:
-    async with Producer(settings.kafka) as producer:
-        await producer.send(BUNDLES, said.channel.encode(), msgspec.json.encode(said))

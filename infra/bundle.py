@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 
 from infra.errors import BundleError
+from infra.pauses import rest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -181,6 +182,7 @@ def open_bundle(path: Path) -> Bundle:
         given = _entry(path / name).sha256
         if given != expected.sha256:
             raise BundleError(f"{place} has sha256 {given}, expected {expected.sha256}")
+        rest()
     return Bundle(path, manifest)
 
 

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from infra.bundle import Bundle
 from infra.errors import BundleNotFound, ModisteError
+from infra.pauses import unhurried
 from infra.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,9 @@ class BundleFollower(Generic[T]):
         return True
 
     def _open(self, bundle_id: str) -> T:
-        return self._load(self._registry.open(bundle_id))
+        # Who has nothing to answer from is in a hurry; who has, must go on answering meanwhile.
+        with contextlib.nullcontext() if self._held is None else unhurried():
+            return self._load(self._registry.open(bundle_id))
 
     def _refuse(self, refusal: Refusal, *, missing: bool = False) -> None:
         if refusal != self._refusal:

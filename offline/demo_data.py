@@ -21,7 +21,7 @@ from offline.world.drawings import write_drawings
 from offline.world.files import read_world, write_world
 from offline.world.settings import WorldSize
 from offline.world.simulation import World
-from streams.events import Event, event_key
+from streams.events import Event, id_key
 
 NAMES = ("complete-journey", "synthetic", "hm")
 # Complete Journey: the year's last full week, eight days before the end of the data.
@@ -196,7 +196,7 @@ def _day(events: list[Event]) -> Iterator[Event]:
 
 def _moment(event: Event) -> datetime:
     midnight = datetime.combine(event.occurred_at.date(), time(), event.occurred_at.tzinfo)
-    return midnight + timedelta(seconds=event_key(event.customer_id) % WHOLE_DAY_S)
+    return midnight + timedelta(seconds=id_key(event.customer_id) % WHOLE_DAY_S)
 
 
 def _digest(size: WorldSize) -> str:

@@ -21,7 +21,7 @@ from infra.kafka import Producer
 from infra.kafka_consumer import BatchConsumer
 from infra.settings import Settings
 from serving.messages import RecommendationRequest, Recommendations
-from streams.events import Event, encode_event, event_key
+from streams.events import Event, encode_event, id_key
 from streams.redis_store import open_store
 from streams.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, TRANSACTIONS
 
@@ -162,7 +162,7 @@ async def applied_events(settings: Settings, events: Sequence[Event]) -> int:
     """How many of these events stand in their customers' stored states; waits for them, bounded."""
     wanted: dict[str, set[int]] = {}
     for event in events:
-        wanted.setdefault(event.customer_id, set()).add(event_key(event.event_id))
+        wanted.setdefault(event.customer_id, set()).add(id_key(event.event_id))
     store = await open_store(settings.redis)
     try:
         until = time.monotonic() + APPLIED_TIMEOUT_S

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from serving.messages import Recommendations
@@ -32,14 +33,22 @@ class Turn:
 
 @dataclass
 class Log:
-    """What the client saw, by request id; times are from time.perf_counter(). Outside of turns failures count and times
-    do not. late: when a request was due, and how long after that the client itself got to it."""
+    """What the client saw; times are from time.perf_counter(). Outside of turns failures count and times do not.
+
+    sent: customer and time by request id. heard: answers as they came, which cost the client nothing while it times.
+    late: when a request was due, and how long after that the client itself got to it.
+    """
 
     sent: dict[str, tuple[str, float]] = field(default_factory=dict)
-    answers: dict[str, tuple[Recommendations, float]] = field(default_factory=dict)
+    heard: list[tuple[bytes, float]] = field(default_factory=list)
     moved: list[tuple[float, str]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     late: list[tuple[float, float]] = field(default_factory=list)
+
+    def answers(self) -> dict[str, tuple[Recommendations, float]]:
+        """By request id, with the time at which each was heard."""
+        decode = msgspec.json.Decoder(Recommendations).decode
+        return {answer.request_id: (answer, heard) for raw, heard in self.heard for answer in (decode(raw),)}
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,10 @@ def judge(log: Log, expected: Mapping[str, Mapping[str, Recommendations]]) -> di
     failures: Counter[str] = Counter()
     mixed = 0
     good: list[tuple[float, float]] = []
+    answers = log.answers()
     heard_of: dict[str, list[float]] = {bundle_id: [] for bundle_id in expected}
     for request_id, (customer, sent) in log.sent.items():
-        answer, heard = log.answers.get(request_id, (None, 0.0))
+        answer, heard = answers.get(request_id, (None, 0.0))
         reason = _failure(answer)
         if answer is None or reason is not None:
             failures[reason or "no_answer"] += 1

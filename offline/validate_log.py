@@ -19,7 +19,7 @@ from offline.event_log import EventLog, fingerprint
 from offline.sources.base import ARTICLE_SCHEMA, CUSTOMER_SCHEMA, EVENT_SCHEMA, EXAMPLES, CollectAll, Source
 from offline.sources.tables import MAX_QUANTITY
 from offline.validate import Validation, validate_source, verdicts
-from streams.events import EVENT_TYPES, event_key
+from streams.events import EVENT_TYPES, id_key
 
 LOG_CHECKS = {
     "columns": "every file is readable and has the columns of its table",
@@ -172,7 +172,7 @@ class _LogChecker:
             "before the row above it",
         )
         ids = columns["event_id"].to_pylist()
-        return np.fromiter((event_key(name or "") for name in ids), np.uint64, len(ids))
+        return np.fromiter((id_key(name or "") for name in ids), np.uint64, len(ids))
 
     def _check_keys(self, keys: npt.NDArray[np.uint64]) -> None:
         """Across all days, by the very digest that customer state tells duplicates by."""
@@ -185,7 +185,7 @@ class _LogChecker:
             ids = pq.ParquetFile(path).read(["event_id"])["event_id"].combine_chunks()
             again = np.zeros(len(ids), bool)
             for row, name in enumerate(ids.to_pylist()):
-                key = event_key(name or "")
+                key = id_key(name or "")
                 if key in twice:
                     again[row] = key in met
                     met.add(key)

@@ -13,6 +13,7 @@ from typing import Literal
 import click
 
 from infra.errors import BrokerUnavailable, PortTaken
+from infra.pauses import keep_what_is_loaded
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from infra.threads import one_thread
@@ -35,7 +36,9 @@ def responder() -> None:
 
     settings = load_settings()
     configure_logging(settings.log.level)
-    run_app(build_responder(settings), settings.log.level)
+    app = build_responder(settings)
+    keep_what_is_loaded()
+    run_app(app, settings.log.level)
 
 
 @serving.command()
@@ -53,6 +56,7 @@ def api(port: int | None) -> None:
     with listen(host, wanted) as listener:
         click.echo(f"shop: http://{host}:{listener.getsockname()[1]}/", err=True)
         app = build_api(settings)
+        keep_what_is_loaded()
 
         class Server(uvicorn.Server):
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from infra.bundle import Bundle
 from infra.clock import ManualClock
 from infra.errors import BundleError, DataError
+from infra.pauses import rest
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime, load_runtime
@@ -63,18 +64,16 @@ def check_golden(runtime: Runtime, raw: bytes) -> int:
         BundleError: an answer differs from what the bundle recorded, or nothing is recorded.
     """
     cases = _parse(raw, runtime.bundle_id)
-    for now in dict.fromkeys(case.now for case, _ in cases):
-        # All of one moment at once: whoever loads a bundle does so beside requests that wait.
-        asked = [(case, state) for case, state in cases if case.now == now]
-        answers = _answers(runtime, [case.customer_id for case, _ in asked], [state for _, state in asked], now)
-        for (case, _), given in zip(asked, answers, strict=True):
-            found = agreement(given, case.article_ids)
-            if found < MIN_AGREEMENT:
-                raise BundleError(
-                    f"bundle {runtime.bundle_id}: golden customer {case.customer_id} got {', '.join(given)}; recorded "
-                    f"are {', '.join(case.article_ids)} (agreement {found:.2f}, at least {MIN_AGREEMENT}): it would "
-                    f"rank differently here"
-                )
+    for case, state in cases:
+        rest()
+        (given,) = _answers(runtime, [case.customer_id], [state], case.now)
+        found = agreement(given, case.article_ids)
+        if found < MIN_AGREEMENT:
+            raise BundleError(
+                f"bundle {runtime.bundle_id}: golden customer {case.customer_id} got {', '.join(given)}; recorded are "
+                f"{', '.join(case.article_ids)} (agreement {found:.2f}, at least {MIN_AGREEMENT}): it would rank "
+                "differently here"
+            )
     return len(cases)
 
 

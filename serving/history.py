@@ -14,6 +14,7 @@ from streams.events import CART, EVENT_TYPES, PURCHASE, VIEW
 from streams.state import CustomerState
 
 DECAY_DAYS = 60.0
+NO_KEYS = np.empty(0, np.uint64)
 Interest = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # articles ascending, and how much they interest
 # What an act says of interest, by type code. Where there are only purchases these weights change nothing.
 INTEREST = np.zeros(len(EVENT_TYPES))
@@ -27,6 +28,7 @@ class History:
     Purchases: item_idx int64[n] · ages float64[n] days before as_of · prices float32[n] per piece, nan where unknown.
     By article: items int64[m] ascending; first/last age in days, count, decayed count (exp(-age/60 d)).
     All acts, purchases among them: acts int64[a] item_idx · act_ages float64[a] · act_types uint8[a].
+    earlier: uint64[e] ascending, keys of the articles bought before all of these, of which nothing else is known.
     """
 
     as_of: int
@@ -41,6 +43,7 @@ class History:
     acts: npt.NDArray[np.int64]
     act_ages: npt.NDArray[np.float64]
     act_types: npt.NDArray[np.uint8]
+    earlier: npt.NDArray[np.uint64]
     _interest: dict[float, Interest] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int
     if state is None:
         rows, days = np.empty(0, np.int64), np.empty(0)
         prices, types = np.empty(0, np.float32), np.empty(0, np.uint8)
-        return History(as_of, rows, days, prices, rows, days, days, days, days, rows, days, types)
+        return History(as_of, rows, days, prices, rows, days, days, days, days, rows, days, types, NO_KEYS)
     end = int(np.searchsorted(state.occurred_at, as_of, side="left"))
     acts = np.array([index.get(article, -1) for article in state.article_ids[:end]], np.int64)
     known = acts >= 0
@@ -105,4 +108,5 @@ def history_of(state: CustomerState | None, index: Mapping[str, int], as_of: int
         acts,
         act_ages,
         types,
+        NO_KEYS if state.past is None or not end else state.past.bought,
     )

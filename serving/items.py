@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from infra.errors import BundleError
 from serving.messages import ATTRIBUTES as ATTRIBUTES  # noqa: PLC0414 (its columns are here)
+from streams.arrivals import id_keys
 from streams.catalog import Article
+from streams.events import id_key
 
 COLUMNS = ("article_id", "title", "product_code", *ATTRIBUTES, "price")
 FIELDS = (*ATTRIBUTES, "product_code", "article_id")  # by which a rule may name articles
@@ -24,7 +26,8 @@ class ItemTable:
 
     index: article_id -> item_idx, the newest where an article has several · codes: attribute -> int32[n], -1 where
     missing · labels: attribute -> names by code · prices: float32[n], nan where unknown · products: int64[n], equal for
-    variants of one product, -1 where the shop has no product codes · product_codes: what they are, by number.
+    variants of one product, -1 where the shop has no product codes · product_codes: what they are, by number · keys:
+    uint64[n] `streams.events.id_key` of the articles.
     """
 
     article_ids: list[str]
@@ -35,6 +38,7 @@ class ItemTable:
     prices: npt.NDArray[np.float32]
     products: npt.NDArray[np.int64]
     product_codes: list[str]
+    keys: npt.NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.article_ids)
@@ -59,7 +63,8 @@ class ItemTable:
         prices = np.asarray(table["price"].cast(pa.float32()).to_numpy(), np.float32)
         titles = [title or "" for title in table["title"].to_pylist()]
         products, product_codes = _encode(table["product_code"])
-        return cls(article_ids, index, titles, codes, labels, prices, products.astype(np.int64), product_codes)
+        keys = id_keys(table["article_id"])
+        return cls(article_ids, index, titles, codes, labels, prices, products.astype(np.int64), product_codes, keys)
 
     def rows(self, chosen: npt.NDArray[np.int64]) -> ItemTable:
         """The chosen articles alone, in that order; codes and labels stay what they are."""
@@ -73,6 +78,7 @@ class ItemTable:
             self.prices[chosen],
             self.products[chosen],
             self.product_codes,
+            self.keys[chosen],
         )
 
     def extended(self, articles: Sequence[Article]) -> ItemTable:
@@ -91,6 +97,7 @@ class ItemTable:
             np.concatenate([self.prices, np.array(prices, np.float32)]),
             np.concatenate([self.products, products.astype(np.int64)]),
             product_codes,
+            np.concatenate([self.keys, np.array([id_key(article.article_id) for article in articles], np.uint64)]),
         )
 
     def having(self, field: str, values: Collection[str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

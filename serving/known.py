@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from streams.events import event_key
+from streams.events import id_key
 from streams.store import StateStore, load_readable
 
 KNOWN_WITHIN_S = 5.0
@@ -21,7 +21,7 @@ async def until_known(store: StateStore, customer_id: str, event_id: str, timeou
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    key = np.uint64(event_key(event_id))
+    key = np.uint64(id_key(event_id))
     until, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
     while True:
         found, unreadable = await load_readable(store, [customer_id])

@@ -19,6 +19,7 @@ from infra.clock import Clock
 from infra.compacted import CompactedTable
 from infra.errors import BundleNotFound, InvalidMessage
 from infra.follow import BundleFollower, Refusal
+from infra.pauses import rest
 from infra.registry import Registry
 from infra.settings import Settings
 from serving.content_space import Floats
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 PAUSE_S = 0.25
 # Every change of a new article's text leaves a row behind; beyond so many the catalogue is made anew.
 MAX_OUTDATED = 10_000
+PARSED_AT_ONCE = 500  # messages, about 1 ms
 UNKNOWN_TOLD = 20  # names of rules that a warning lists
 
 
@@ -121,6 +123,7 @@ class LiveRuntime:
     def _open(self, bundle: Bundle) -> _Live:
         """In a thread: the bundle, after its golden cases, with all that the topic says of articles."""
         runtime = open_runtime(bundle)
+        rest()
         if unknown := self._shop.unknown(runtime.items):
             logger.warning(
                 "rules name what no article of bundle %s has, so they do nothing there: %s; is it misspelt?",
@@ -132,6 +135,7 @@ class LiveRuntime:
     def _laid_over(self, runtime: Runtime) -> _Live:
         version = self._version
         articles = _parsed(list(self._articles.table.items()))
+        rest()
         return _Live(runtime, LiveCatalog(runtime, self._published), self._clock, self._shop, articles, version)
 
     def _taken(self, live: _Live) -> None:
@@ -184,7 +188,12 @@ class LiveRuntime:
 
 def _parsed(pairs: Collection[tuple[bytes, bytes | None]]) -> dict[str, Article | None]:
     """What accepted messages say, by article_id."""
-    return {key.decode(): parse_article_message(key, value) for key, value in pairs}
+    found: dict[str, Article | None] = {}
+    for place, (key, value) in enumerate(pairs, start=1):
+        found[key.decode()] = parse_article_message(key, value)
+        if place % PARSED_AT_ONCE == 0:
+            rest()
+    return found
 
 
 def _is_article(key: bytes | None, value: bytes | None) -> bool:

@@ -22,7 +22,7 @@ from serving.retrieval.query import Query
 from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, Runtime
 from serving.shelf import Shelf
-from streams.events import PURCHASE, from_micros, to_micros
+from streams.events import from_micros, to_micros
 from streams.state import CustomerState, state_before
 from streams.store import StoredCustomer
 
@@ -120,7 +120,7 @@ class Pipeline:
             segment = self._catalog.segments.get(request.customer_id) or request.context.get("segment")
             query = self._catalog.query(state, vector, segment, now)
             as_of = None if state is None else state.as_of
-            forgetful = state is not None and state.past is not None and state.past.totals.counts[PURCHASE] > 0
+            forgetful = state is not None and state.past is not None and not state.past.whole
             prepared.append(Prepared(request, query, segment, as_of, forgetful))
         return prepared
 

@@ -13,8 +13,7 @@ Trace = list[dict[str, str | int | float]]
 @dataclass(frozen=True, eq=False, slots=True)
 class Prepared:
     """segment: name of the customer's, where the bundle or the request tells · as_of: time of the newest event known,
-    microseconds · forgetful: purchases have left the window of the customer's state, so that nobody can tell any more
-    what they were of."""
+    microseconds · forgetful: of some purchases nobody can tell any more what they were of."""
 
     request: RecommendationRequest
     query: Query

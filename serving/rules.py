@@ -139,7 +139,7 @@ class RuleBook:
         if self._years is not None:
             yield "minimum_age", self._years[rows] <= (age_of(request, segment) or 0)
         if self.excludes_bought(request):
-            yield "bought", ~np.isin(rows, history.items)
+            yield "bought", ~self._bought(history, rows)
         if request.exclude:
             yield "exclude", ~self._items.having("article_id", request.exclude, rows)
         yield from filter_masks(request.filters, self._items, self._shelf, rows)
@@ -151,6 +151,12 @@ class RuleBook:
         for _, mask in self.masks(request, history, segment, rows):
             keep &= mask
         return keep
+
+    def _bought(self, history: History, rows: Ints) -> Mask:
+        found = np.isin(rows, history.items)
+        if len(history.earlier):
+            found |= np.isin(self._items.keys[rows], history.earlier)
+        return found
 
     def excludes_bought(self, request: RecommendationRequest) -> bool:
         return self._shop.filters.exclude_bought or request.filters.exclude_bought

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from infra.bundle import Bundle, Manifest
 from infra.errors import BundleError
+from infra.pauses import rest
 from serving.content_space import ContentSpace
 from serving.features import SOURCES, FeatureBuilder, feature_hash
 from serving.history import history_of
@@ -195,11 +196,16 @@ def load_runtime(bundle: Bundle) -> Runtime:
             f"bundle {bundle.bundle_id} was trained on features {spec.get('hash')} from sources {spec.get('sources')}; "
             f"this code builds {feature_hash()} from {list(SOURCES)}: run `modiste offline run` again"
         )
-    items = ItemTable.from_table(pq.read_table(bundle.file("items.parquet")))
+    items = ItemTable.from_table(pq.read_table(bundle.file("items.parquet"), use_threads=False))
+    rest()
     n = len(items)
     vectors, content = (load_vectors(bundle, name, n) for name in ("item_vectors.npy", "content_vectors.npy"))
+    rest()
     statistics = ItemStatistics.load(bundle.file("statistics.npz"), n)
-    segments = pq.read_table(bundle.file("segments.parquet"))
+    rest()
+    segments = pq.read_table(bundle.file("segments.parquet"), use_threads=False)
+    segment_of = dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True))
+    rest()
     index = VectorIndex.load(bundle.file("index.faiss"), n)
     if index.dim != vectors.shape[-1]:
         raise BundleError(
@@ -208,20 +214,29 @@ def load_runtime(bundle: Bundle) -> Runtime:
         )
     if statistics.segments[0] != ALL:
         raise BundleError(f"bundle {bundle.bundle_id}: first segment is {statistics.segments[0]!r}, not {ALL!r}")
+    rest()
+    encoder = open_query_encoder(bundle, vectors, items.index)
+    rest()
+    neighbours = Neighbours.load(bundle.file("covisitation.npz"), n)
+    rest()
+    factors = Factors.load(bundle.file("collaborative.npz"), n)
+    rest()
     catalog = Catalog(
         items=items,
         statistics=statistics,
-        encoder=open_query_encoder(bundle, vectors, items.index),
+        encoder=encoder,
         index=index,
         vectors=vectors,
-        neighbours=Neighbours.load(bundle.file("covisitation.npz"), n),
-        factors=Factors.load(bundle.file("collaborative.npz"), n),
+        neighbours=neighbours,
+        factors=factors,
         content=content,
-        segments=dict(zip(segments["customer_id"].to_pylist(), segments["segment"].to_pylist(), strict=True)),
+        segments=segment_of,
         retrieval=_retrieval_config(bundle),
     )
     space = ContentSpace.load(bundle.file("content_space.npz"), content.shape[1])
+    rest()
     ranker = Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ())))
+    rest()
     return Runtime(bundle.manifest, catalog, ranker, space, Searchable(bundle, n, space))
 
 

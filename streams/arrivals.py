@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import DataError
-from streams.events import MAX_ID, MAX_PRICE, MAX_QUANTITY, TYPE_CODES, Event, event_key, to_micros
+from streams.events import MAX_ID, MAX_PRICE, MAX_QUANTITY, TYPE_CODES, Event, id_key, to_micros
 
 COLUMNS = ("event_id", "type", "occurred_at", "customer_id", "article_id", "price", "quantity")
 _TIME = pa.timestamp("us", "UTC")
@@ -59,7 +59,7 @@ def arrivals_of(events: Sequence[Event]) -> Arrivals:
     """The columns of events of one customer."""
     return Arrivals(
         np.array([to_micros(e.occurred_at) for e in events], np.int64),
-        np.array([event_key(e.event_id) for e in events], np.uint64),
+        np.array([id_key(e.event_id) for e in events], np.uint64),
         np.array([TYPE_CODES[e.type] for e in events], np.uint8),
         # + 0.0: of a zero with a sign and one without, equal to everyone, the bytes would depend on the batch.
         np.array([math.nan if e.price is None else e.price + 0.0 for e in events], np.float32),
@@ -114,7 +114,7 @@ def arrivals_by_customer(table: pa.Table) -> dict[str, Arrivals]:
     customers, rows = coded(table["customer_id"])
     articles, article_rows = coded(table["article_id"])
     types, type_rows = coded(table["type"])
-    keys, times = event_keys(table["event_id"]), times_of(table["occurred_at"])
+    keys, times = id_keys(table["event_id"]), times_of(table["occurred_at"])
     order = np.lexsort((keys, times, rows))
     if _repeats(rows, keys):
         order = np.argsort(rows, kind="stable")
@@ -152,8 +152,8 @@ def coded(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
-def event_keys(column: Any) -> npt.NDArray[np.uint64]:
-    """`event_key` of a column of ids."""
+def id_keys(column: Any) -> npt.NDArray[np.uint64]:
+    """`id_key` of a column of ids."""
     digests = [blake2b(name, digest_size=8).digest() for name in column.cast(pa.binary()).to_pylist()]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64, copy=False)
 

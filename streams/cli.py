@@ -14,6 +14,7 @@ import click
 
 from infra.errors import DataError, InvalidMessage
 from infra.kafka import Producer, ensure_topics, list_topics
+from infra.pauses import keep_what_is_loaded
 from infra.settings import load_settings
 from infra.telemetry import configure_logging
 from infra.threads import one_thread
@@ -38,7 +39,9 @@ def worker() -> None:
 
     settings = load_settings()
     configure_logging(settings.log.level)
-    run_app(build_app(settings), settings.log.level)
+    app = build_app(settings)
+    keep_what_is_loaded()
+    run_app(app, settings.log.level)
 
 
 @streams.command()

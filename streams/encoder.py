@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from infra.bundle import Bundle
 from infra.errors import BundleError
+from infra.pauses import rest
 from streams.state import CustomerState
 
 SEQUENCE_LENGTH = 64
@@ -134,7 +135,9 @@ def load_query_encoder(bundle: Bundle) -> QueryEncoder:
     Raises:
         BundleError: item rows and vectors do not agree.
     """
-    article_ids = pq.read_table(bundle.file("items.parquet"), columns=["article_id"])["article_id"].to_pylist()
+    table = pq.read_table(bundle.file("items.parquet"), columns=["article_id"], use_threads=False)
+    article_ids = table["article_id"].to_pylist()
+    rest()
     index = {article_id: row for row, article_id in enumerate(article_ids)}
     return open_query_encoder(bundle, load_vectors(bundle, "item_vectors.npy", len(index)), index)
 

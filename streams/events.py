@@ -85,10 +85,10 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=int(micros))
 
 
-def event_key(event_id: str) -> int:
-    """64-bit digest of an event id: what state keeps to recognise a duplicate.
+def id_key(name: str) -> int:
+    """64-bit digest of an id: what state keeps to recognise an event or an article by.
 
     Two different ids of one customer collide with probability below n²/2⁶⁵, for a full window of 1,000 events
     3e-14; eight bytes instead of a string keep a customer's value small.
     """
-    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

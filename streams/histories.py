@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from infra.errors import DataError
-from streams.arrivals import coded, event_columns, event_keys, prices_of, times_of
-from streams.events import TYPE_CODES
+from streams.arrivals import coded, event_columns, id_keys, prices_of, times_of
+from streams.distinct import distinct
+from streams.events import PURCHASE, TYPE_CODES, id_key
 from streams.state import BOUNDS, Bounds, CustomerState, Past
 from streams.totals import totals_of
 
@@ -75,17 +77,25 @@ class Histories:
             self.prices[part],
             self.quantities[part],
             tuple(self.article_ids[self.articles[part]].tolist()),
-            self._past(start, part.start, bounds.ledger),
+            self._past(start, part.start, bounds),
         )
 
-    def _past(self, start: int, end: int, ledger: int) -> Past | None:
+    @cached_property
+    def _article_keys(self) -> npt.NDArray[np.uint64]:
+        """Of `article_ids`."""
+        return np.array([id_key(name) for name in self.article_ids.tolist()], np.uint64)
+
+    def _past(self, start: int, end: int, bounds: Bounds) -> Past | None:
         """Of the events in rows start to end of a customer, None if there are none."""
         if start == end:
             return None
         left = slice(start, end)
         totals = totals_of(self.occurred_at[left], self.types[left], self.prices[left], self.quantities[left])
-        kept = slice(max(start, end - ledger), end)
-        return Past(totals, self.occurred_at[kept], self.keys[kept])
+        kept = slice(max(start, end - bounds.ledger), end)
+        articles = distinct(self.articles[left][self.types[left] == PURCHASE])
+        bought = distinct(self._article_keys[articles])
+        whole = len(bought) <= bounds.bought
+        return Past(totals, self.occurred_at[kept], self.keys[kept], bought[: bounds.bought], whole)
 
 
 def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
@@ -114,7 +124,7 @@ def build_histories(batches: Iterable[pa.RecordBatch | pa.Table]) -> Histories:
     place = np.empty(len(customers), np.int64)
     place[by_name] = np.arange(len(customers))
     rows = place[codes]
-    times, keys = times_of(table["occurred_at"]), event_keys(table["event_id"])
+    times, keys = times_of(table["occurred_at"]), id_keys(table["event_id"])
     order = _order(rows, times, keys)
     names = [customers[code] for code in by_name]
     return Histories(

@@ -1,13 +1,13 @@
-"""Customer states as bytes: format 2 is written, formats 1 and 2 are read, for ever.
+"""Customer states as bytes: format 3 is written, formats 1 to 3 are read, for ever.
 
-    [2, customer_id, start, unit, steps, keys, types, prices, quantities, digits, ids, past]     in MessagePack
+    [3, customer_id, start, unit, steps, keys, types, prices, quantities, digits, ids, past]     in MessagePack
 
 Columns as `streams.columns` packs them; a column that is the same for nearly everyone (all purchases, one piece each)
 is empty. So an event of a supermarket has 8 bytes of digest, 2 of price, 3 of article and 1 of time, and the rest of a
 state 32. Equal states give equal bytes, so states are compared as bytes.
 
-Format 1 told nothing of what had left the window: totals start with the window, and an event that had left it before
-counts when it is delivered again, once.
+Format 2 did not tell which articles had been bought before the window. Format 1 told nothing of what had left it:
+totals start with the window, and an event that had left it before counts when it is delivered again, once.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ from streams.columns import (
     unpack_times,
     unpack_types,
 )
-from streams.events import EVENT_TYPES
+from streams.events import EVENT_TYPES, PURCHASE
 from streams.state import CustomerState, Past
 from streams.totals import Totals
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
+READ = (1, 2, STATE_FORMAT)
 
 
 class _Past(msgspec.Struct, array_like=True, frozen=True):
-    """Totals, then the ledger; `first` and `last` are those of the totals."""
+    """Totals, the ledger, and the articles bought, of which format 2 told nothing; `first` and `last` are those of the
+    totals."""
 
     counts: list[int]
     pieces: list[int]
@@ -52,6 +54,8 @@ class _Past(msgspec.Struct, array_like=True, frozen=True):
     unit: int
     steps: list[int] | bytes
     keys: bytes
+    bought: bytes = b""
+    whole: bool | None = None
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -93,11 +97,11 @@ _unpack = msgspec.msgpack.Decoder(_Packed)
 _unpack_one = msgspec.msgpack.Decoder(_PackedOne)
 _unpack_head = msgspec.msgpack.Decoder(_Head)
 # The format stands behind the byte that says "array of 12" (of 8, in format 1).
-_TWO, _ONE = b"\x9c\x02", b"\x98\x01"
+_THREE, _TWO, _ONE = b"\x9c\x03", b"\x9c\x02", b"\x98\x01"
 
 
 def encode_state(state: CustomerState) -> bytes:
-    """The state in format 2."""
+    """The state in format 3."""
     packed = pack_ids(state.article_ids)
     digits, ids = packed if isinstance(packed, tuple) else (0, packed)
     return _pack.encode(
@@ -126,6 +130,8 @@ def _pack_past(past: Past) -> _Past:
         totals.last or 0,
         *pack_times(past.occurred_at),
         past.keys.astype("<u8", copy=False).tobytes(),
+        past.bought.astype("<u8", copy=False).tobytes(),
+        past.whole,
     )
 
 
@@ -136,17 +142,17 @@ def decode_state(raw: bytes) -> CustomerState:
         DataError: not a state, or of a format that this code does not read.
     """
     try:
-        if raw[:2] == _TWO:
-            return _decode_two(_unpack.decode(raw))
+        if raw[:2] in (_THREE, _TWO):
+            return _decode(_unpack.decode(raw))
         if raw[:2] == _ONE:
             return _decode_one(_unpack_one.decode(raw))
         head = _unpack_head.decode(raw)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise DataError(f"not a customer state: {error}") from error
-    raise DataError(f"customer state of format {head.format}; this code reads formats 1 and {STATE_FORMAT}")
+    raise DataError(f"customer state of format {head.format}; this code reads {', '.join(map(str, READ))}")
 
 
-def _decode_two(packed: _Packed) -> CustomerState:
+def _decode(packed: _Packed) -> CustomerState:
     keys = np.frombuffer(packed.keys, "<u8")
     n = len(keys)
     ids = packed.ids
@@ -190,7 +196,11 @@ def _unpack_past(packed: _Past) -> Past:
     sums = [_by_type(row) for row in (packed.counts, packed.pieces, packed.spent)]
     if not FIRST_TIME <= packed.first <= packed.last <= LAST_TIME:
         raise ValueError(f"totals from {packed.first} to {packed.last}")
-    return Past(Totals(sums[0], sums[1], sums[2], packed.first, packed.last), times, keys)
+    bought = np.frombuffer(packed.bought, "<u8")
+    if (bought[1:] <= bought[:-1]).any():
+        raise ValueError("articles that do not ascend")
+    whole = not sums[0][PURCHASE] if packed.whole is None else packed.whole
+    return Past(Totals(sums[0], sums[1], sums[2], packed.first, packed.last), times, keys, bought, whole)
 
 
 def _by_type(sums: list[int]) -> tuple[int, ...]:

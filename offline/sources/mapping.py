@@ -32,7 +32,7 @@ from offline.sources.first_met import bare_articles, first_met
 from offline.sources.hm import age_bands
 from offline.sources.mapping_spec import FILE_NAME, EventColumns, ShopMapping, TableColumns, load_mapping
 from offline.sources.tables import MAX_QUANTITY, RawBatch, UniqueIds, read_batches, row_count
-from streams.events import EVENT_TYPES, event_key
+from streams.events import EVENT_TYPES, id_key
 
 # An event id has at most 128, and the log may add a number.
 _LONGEST_EVENT_ID = 118
@@ -186,7 +186,7 @@ class _GivenIds:
 
     def add(self, raw: RawBatch, done: pa.RecordBatch) -> None:
         ids = done.column("event_id").to_pylist()
-        self._keys.append(np.fromiter(map(event_key, ids), np.uint64, len(ids)))
+        self._keys.append(np.fromiter(map(id_key, ids), np.uint64, len(ids)))
         self._rows.append(raw.rows[raw.good])
         self._files.append(raw.file)
 

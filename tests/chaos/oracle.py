@@ -27,7 +27,7 @@ import pyarrow as pa
 from infra.errors import DataError, InvalidMessage
 from serving.messages import Recommendations, parse_request
 from streams.dead_letters import DeadLetter, decode_dead_letter
-from streams.events import Event, event_key
+from streams.events import Event, id_key
 from streams.processor import admitted
 from streams.redis_store import pack, unpack
 from streams.replay import replay_states
@@ -146,7 +146,7 @@ def _out_of_order(events: Sequence[Event]) -> int:
 def _state(
     customer: str, wanted: CustomerState, stored: StoredCustomer | None, events: Sequence[tuple[str, Message]]
 ) -> list[Finding]:
-    when = {event_key(event_id): message.time_ms for event_id, message in events}
+    when = {id_key(event_id): message.time_ms for event_id, message in events}
     ought = Counter(_keys(wanted))
     found = Counter() if stored is None else Counter(_keys(stored.state))
     findings = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from offline.swap_judge import K, Log, Turn, judge
-from serving.messages import Item, Recommendations, RequestError
+from serving.messages import Item, Recommendations, RequestError, encode_recommendations
 
 
 def answer(bundle: str, first: int, **fields: Any) -> Recommendations:
@@ -28,7 +29,8 @@ def judged(*lines: tuple[float, float | None, Recommendations | None]) -> dict[s
     for number, (sent, took, given) in enumerate(lines):
         log.sent[str(number)] = ("anna", sent)
         if given is not None and took is not None:
-            log.answers[str(number)] = (given, sent + took)
+            raw = encode_recommendations(msgspec.structs.replace(given, request_id=str(number)))
+            log.heard.append((raw, sent + took))
     return judge(log, EXPECTED)
 
 

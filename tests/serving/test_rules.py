@@ -45,7 +45,6 @@ from tests.support.toy_catalog import (
     items,
     moment,
     pipeline,
-    state,
 )
 
 # Two articles that no bundle knows: one of a brand that it knows, one that says next to nothing of itself.
@@ -175,7 +174,11 @@ def age_in(request: RecommendationRequest) -> int | None:
 
 
 def customer(articles: list[str]) -> StoredCustomer | None:
-    return StoredCustomer(state(*(event(10 + n, a) for n, a in enumerate(articles))), 1) if articles else None
+    """Of whose purchases the newest two alone are in the window."""
+    if not articles:
+        return None
+    events = [event(10 + n, a) for n, a in enumerate(articles)]
+    return StoredCustomer(fold(empty_state("anna"), events, Bounds(window=2))[0], 1)
 
 
 @pytest.mark.parametrize("ranker", [None, BrokenRanker()], ids=["ranked", "ranker failed"])
@@ -266,21 +269,34 @@ def test_nor_by_the_responder_while_the_store_is_away(
     assert answer.degraded == ["store_unavailable", *["bought_unknown"] * excluded]
 
 
-def test_a_history_longer_than_what_is_kept_says_that_it_cannot_be_known() -> None:
-    """Three events are kept: a purchase before them is forgotten, and with it what it was of."""
-    kept = Bounds(window=3, ledger=3)
-    bread, looks = event(1, "bread"), [event(10 + n, "hat", type="view") for n in range(3)]
+def test_what_was_bought_a_thousand_events_ago_stays_hidden() -> None:
+    """A state keeps 1,000 events, and what was bought before them. By every strategy, and in what fills up."""
+    looks = [event(10 + n / 1_000, "hat", type="view") for n in range(1_000)]
+    known, _ = fold(empty_state("anna"), [event(1, "bread"), *looks])
+    assert "bread" not in known.article_ids
+    for strategy in STRATEGIES:
+        for hide in (True, False):
+            wanted = ask(k=N, strategy=strategy, filters=Filters(exclude_bought=hide))
+            (answer,) = pipeline().recommend([wanted], [StoredCustomer(known, 1)])
+            assert answer.degraded == []
+            assert ("bread" in {item.article_id for item in answer.items}) == (not hide)
+
+
+def test_more_purchases_than_can_be_remembered_are_told() -> None:
+    """One article bought before the window is remembered here: of two, nobody knows one."""
+    bounds = Bounds(window=3, ledger=3, bought=1)
+    looks = [event(30 + n, "hat", type="view") for n in range(3)]
 
     def degraded(*events: Event, **fields: Any) -> list[str]:
-        known, _ = fold(empty_state("anna"), events, kept)
+        known, _ = fold(empty_state("anna"), events, bounds)
         (answer,) = pipeline().recommend([ask(**fields)], [StoredCustomer(known, 1)])
         return answer.degraded
 
     hidden = Filters(exclude_bought=True)
-    assert degraded(bread, *looks[:2], filters=hidden) == []
-    assert degraded(bread, *looks, filters=hidden) == ["bought_unknown"]
-    assert degraded(bread, *looks) == []  # nobody asked that it be kept
-    assert degraded(event(0, "milk", type="view"), *looks, filters=hidden) == []  # no purchase has left
+    assert degraded(event(20, "bread"), event(21, "bread"), *looks, filters=hidden) == []
+    assert degraded(event(20, "bread"), event(21, "milk"), *looks, filters=hidden) == ["bought_unknown"]
+    assert degraded(event(20, "bread"), event(21, "milk"), *looks) == []  # nobody asked that it be kept
+    assert degraded(event(20, "milk", type="view"), event(21, "bread"), *looks, filters=hidden) == []
 
 
 @settings(max_examples=40)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from infra.clock import ManualClock
 from infra.errors import DataError
-from streams.events import EVENT_TYPES, Event, event_key
+from streams.events import EVENT_TYPES, Event, id_key
 from streams.processor import Processor
 from streams.replay import replay, replay_columns, replay_states
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold
@@ -88,7 +88,7 @@ def test_columns_give_the_states_of_fold(bounds: Bounds, events: list[Event], ba
 def test_columns_in_time_order_give_the_states_of_fold_also_beyond_the_ledger(events: list[Event]) -> None:
     """What is never too late is counted, however long ago it left the ledger."""
     bounds = Bounds(3, 4)
-    in_order = sorted(events, key=lambda e: (e.occurred_at, event_key(e.event_id)))
+    in_order = sorted(events, key=lambda e: (e.occurred_at, id_key(e.event_id)))
     assert encoded(replay_states([columns(events)], bounds)) == folded(in_order, bounds)
 
 

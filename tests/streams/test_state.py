@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import EVENT_TYPES, Event, event_key, to_micros
+from streams.events import EVENT_TYPES, Event, id_key, to_micros
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold, state_before
 from streams.state_format import decode_state, encode_state
 from streams.totals import Totals, price_micros
@@ -75,12 +75,12 @@ def counted(events: list[Event]) -> Totals:
 
 
 def in_time(events: list[Event]) -> list[Event]:
-    return sorted(distinct(events), key=lambda e: (e.occurred_at, event_key(e.event_id)))
+    return sorted(distinct(events), key=lambda e: (e.occurred_at, id_key(e.event_id)))
 
 
 # The third holds each of the at most 40 events in window or ledger, but never in the window alone.
 each_bounds = pytest.mark.parametrize(
-    "bounds", [BOUNDS, Bounds(4, 36), Bounds(1, 39)], ids=["default", "small window", "one event"]
+    "bounds", [BOUNDS, Bounds(4, 36), Bounds(1, 39, 1)], ids=["default", "small window", "one event, one article"]
 )
 
 
@@ -117,6 +117,19 @@ def test_totals_count_each_event_once_beyond_the_window(bounds: Bounds, data: st
     assert len(state.totals) == len(distinct(events))
 
 
+@given(data=st.data(), window=st.integers(1, 8), bought=st.integers(1, 4))
+def test_every_article_bought_before_the_window_is_known(data: st.DataObject, window: int, bought: int) -> None:
+    """By the key of its id; beyond a bound the smallest keys alone are, and the state says so."""
+    events = data.draw(histories)
+    state = folded(*[[event] for event in data.draw(st.permutations(events))], bounds=Bounds(window, 40, bought))
+    left = in_time(events)[:-window]
+    keys = sorted({id_key(event.article_id) for event in left if event.type == "purchase"})
+    assert (state.past is None) == (not left)
+    if state.past is not None:
+        assert state.past.bought.tolist() == keys[:bought]
+        assert state.past.whole == (len(keys) <= bought)
+
+
 @given(data=st.data(), ledger=st.integers(1, 6), window=st.integers(1, 4))
 def test_beyond_the_ledger_an_event_is_counted_unless_it_expired_and_never_twice(
     data: st.DataObject, ledger: int, window: int
@@ -127,8 +140,8 @@ def test_beyond_the_ledger_an_event_is_counted_unless_it_expired_and_never_twice
     state, accepted = empty_state("anna"), []
     for event in data.draw(st.permutations(events + events)):
         state, (outcome,) = fold(state, [event], bounds)
-        rank = (event.occurred_at, event_key(event.event_id))
-        newer = sum((e.occurred_at, event_key(e.event_id)) > rank for e in accepted)
+        rank = (event.occurred_at, id_key(event.event_id))
+        newer = sum((e.occurred_at, id_key(e.event_id)) > rank for e in accepted)
         if outcome is Outcome.EXPIRED:
             assert newer >= window + ledger
         elif outcome is Outcome.DUPLICATE:
@@ -172,7 +185,7 @@ def test_what_left_the_window_by_hand() -> None:
     # The window holds b and c; a and old have left it, and are still told from new ones.
     assert state.totals == Totals((4, 0, 0), (4, 0, 0), (0, 0, 0), MIDNIGHT + 60_000_000, MIDNIGHT + 30 * 60_000_000)
     assert state.past is not None
-    assert state.past.keys.tolist() == [event_key("old"), event_key("a")]
+    assert state.past.keys.tolist() == [id_key("old"), id_key("a")]
     same, outcomes = fold(state, [purchase("a", 10), purchase("old", 1)], bounds)
     assert same is state
     assert outcomes == [Outcome.DUPLICATE, Outcome.DUPLICATE]
