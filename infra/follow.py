@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,13 +17,16 @@ from typing import Generic, TypeVar
 from infra.bundle import Bundle
 from infra.errors import BundleNotFound, ModisteError
 from infra.pauses import unhurried
-from infra.registry import Registry
+from infra.registry import ChannelPointer, Registry
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 POLL_S = 2.0
+# All processes of a machine hear of a new bundle in the same moment; they load it one after the other rather than at
+# once, or the answers of all of them wait.
+STAGGER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class BundleFollower(Generic[T]):
             ready for the next request: it does its first inference before it is in use.
         taken: told, in the event loop, of each value that came into use.
         poll_s: seconds between two looks at the channel; `refresh` looks at once.
+        stagger_s: a bundle that follows another is loaded at a random moment within so many seconds.
     """
 
     def __init__(
@@ -50,12 +55,14 @@ class BundleFollower(Generic[T]):
         load: Callable[[Bundle], T],
         *,
         poll_s: float = POLL_S,
+        stagger_s: float = 0.0,
         taken: Callable[[T], None] | None = None,
     ) -> None:
         self._registry = registry
         self._channel = channel
         self._load = load
         self._poll_s = poll_s
+        self._stagger_s = stagger_s
         self._taken = taken
         self._held: tuple[str, T] | None = None
         self._refusal: Refusal | None = None
@@ -105,18 +112,13 @@ class BundleFollower(Generic[T]):
             return await self._refresh()
 
     async def _refresh(self) -> bool:
-        try:
-            pointer = await asyncio.to_thread(self._registry.pointer, self._channel)
-        except (ModisteError, OSError) as error:
-            self._refuse(Refusal(None, str(error)), missing=isinstance(error, BundleNotFound))
+        pointer = await self._news()
+        if pointer is not None and self._held is not None and self._stagger_s:
+            await asyncio.sleep(random.uniform(0, self._stagger_s))
+            pointer = await self._news()  # the channel may have moved on, or back
+        if pointer is None:
             return False
-        if pointer.bundle_id == self.bundle_id:
-            self._refusal = self._refused_key = None
-            return False
-        # A refused bundle is not hashed again every two seconds; activating it anew gives it another chance.
         key: tuple[str, object] | None = (pointer.bundle_id, pointer.activated_at)
-        if key == self._refused_key:
-            return False
         try:
             loaded = await asyncio.to_thread(self._open, pointer.bundle_id)
         except Exception as error:  # whatever a bad bundle does while loading, the one in use must go on
@@ -133,6 +135,19 @@ class BundleFollower(Generic[T]):
         if self._taken is not None:
             self._taken(loaded)
         return True
+
+    async def _news(self) -> ChannelPointer | None:
+        """Where the channel points, where that is neither in use nor refused already."""
+        try:
+            pointer = await asyncio.to_thread(self._registry.pointer, self._channel)
+        except (ModisteError, OSError) as error:
+            self._refuse(Refusal(None, str(error)), missing=isinstance(error, BundleNotFound))
+            return None
+        if pointer.bundle_id == self.bundle_id:
+            self._refusal = self._refused_key = None
+            return None
+        # A refused bundle is not hashed again every two seconds; activating it anew gives it another chance.
+        return None if (pointer.bundle_id, pointer.activated_at) == self._refused_key else pointer
 
     def _open(self, bundle_id: str) -> T:
         # Who has nothing to answer from is in a hurry; who has, must go on answering meanwhile.

@@ -2,7 +2,7 @@
 them, and the collector does not go through what never becomes garbage.
 
 A thread that loads a bundle takes the interpreter in turns of 5 ms from those that answer, at each of the handful of
-moments at which an answer must have it back. Resting four times as long as it worked, it meets one request in five, for
+moments at which an answer must have it back. Resting nine times as long as it worked, it meets few requests, each for
 one step (`modiste bench swap`).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-SHARE = 0.2
+SHARE = 0.1
 # Of one step, however long it was: work that cannot be cut up must not take minutes.
 MAX_REST_S = 0.5
 

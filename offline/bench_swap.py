@@ -1,4 +1,4 @@
-"""Swaps under load: two bundles take turns on the channel of a running responder while requests come through Kafka.
+"""Swaps under load: two bundles take turns on the channel of running responders while requests come through Kafka.
 
 Quiet and swapping stretches take turns too, so that neither has the machine at a better hour. `offline.swap_judge` says
 what is counted; time stands still for the processes, so that every answer can be computed again.
@@ -40,7 +40,6 @@ from streams.redis_store import open_store
 from streams.store import StoredCustomer
 from streams.topics import RECOMMENDATIONS, REQUESTS
 
-PROCESSES = ("worker", "responder")
 # No time passes for the processes, so that features do not depend on when a request came.
 STANDSTILL = 1e-12
 ANSWER_TIMEOUT_S = 5.0
@@ -56,7 +55,8 @@ WARM_UP_S = 60.0
 @dataclass(frozen=True)
 class SwapPlan:
     """turns: each a quiet stretch, then its share of the swaps, which take as long · rate: requests a second · gap_s:
-    between swaps · alone: no worker loads and sweeps beside the responder, so that the difference is its cost."""
+    between swaps · alone: no worker loads and sweeps beside the responders, so that the difference is its cost ·
+    responders: that share the topic."""
 
     swaps: int = 20
     turns: int = 5
@@ -66,6 +66,7 @@ class SwapPlan:
     customers: int = 500
     seed: int = 1
     alone: bool = False
+    responders: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def bench_swap(directory: Path, plan: SwapPlan, kafka: str = "tansu") -> dict[st
         registry=RegistrySettings(url=f"file://{directory / 'registry'}"),
         clock=ClockSettings(origin=made.now, started_at=time.time(), speed=STANDSTILL),
     )
-    processes = ("responder",) if plan.alone else PROCESSES
+    processes = [*([] if plan.alone else ["worker"]), *["responder"] * plan.responders]
     with (
         (directory / "processes.log").open("w") as out,
         start_stack(settings, kafka=kafka, processes=processes, out=out) as stack,

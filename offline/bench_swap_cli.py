@@ -18,6 +18,7 @@ import click
 @click.option("--customers", type=click.IntRange(min=10), default=500, show_default=True)
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)
 @click.option("--alone", is_flag=True, help="Without a worker, which loads and sweeps too: whose cost is it?")
+@click.option("--responders", type=click.IntRange(min=1), default=2, show_default=True, help="They share the topic.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def swap(
@@ -29,15 +30,16 @@ def swap(
     customers: int,
     kafka: str,
     alone: bool,
+    responders: int,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Swap bundles of random articles under a running responder; exit 1 when an answer failed or was mixed."""
+    """Swap bundles of random articles under running responders; exit 1 when an answer failed or was mixed."""
     from offline.bench_swap import SwapPlan, bench_swap
     from offline.run import limit_threads
 
     limit_threads(1)
-    plan = SwapPlan(swaps, turns, rate, gap, articles, customers, seed, alone)
+    plan = SwapPlan(swaps, turns, rate, gap, articles, customers, seed, alone, responders)
     with TemporaryDirectory(prefix="modiste-swap-") as scratch:
         report = bench_swap(Path(scratch), plan, kafka)
     if as_json:

@@ -18,7 +18,7 @@ from infra.bundle import Bundle
 from infra.clock import Clock
 from infra.compacted import CompactedTable
 from infra.errors import BundleNotFound, InvalidMessage
-from infra.follow import BundleFollower, Refusal
+from infra.follow import STAGGER_S, BundleFollower, Refusal
 from infra.pauses import rest
 from infra.registry import Registry
 from infra.settings import Settings
@@ -80,7 +80,9 @@ class LiveRuntime:
         self._shop = shop_rules(settings.rules)
         self._articles = CompactedTable(settings.kafka, ARTICLES, _is_article, self._changed)
         self._vectors = CompactedTable(settings.kafka, ARTICLE_VECTORS, _is_vector, self._encoded)
-        self._follower = BundleFollower(Registry(registry.url), registry.channel, self._open, taken=self._taken)
+        self._follower = BundleFollower(
+            Registry(registry.url), registry.channel, self._open, stagger_s=STAGGER_S, taken=self._taken
+        )
         self._waiting: set[bytes] = set()
         self._whole = False
         self._version = 0

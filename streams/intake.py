@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 POLL_MS = 200
 CLOSE_S = 10.0
 LEAVE_S = 3.0
+# A commit costs the broker as much as an answer. What is done in between and not committed at a crash comes again.
+COMMIT_EVERY_S = 0.1
 
 REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and were replaced.")
 
@@ -146,6 +148,7 @@ class Intake:
             self._changed.clear()
             if self._consumer is None or await self._commit(self._consumer, quiet=attempt > 0):
                 attempt = 0
+                await asyncio.sleep(COMMIT_EVERY_S)
             else:
                 await asyncio.sleep(backoff_s(attempt))
                 attempt += 1

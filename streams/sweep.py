@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from infra.errors import DataError, Unavailable
 from infra.kafka import backoff_s
-from infra.pauses import SHARE
 from streams.processor import StateEncoder
 from streams.store import StateStore, StoredCustomer
 
@@ -23,6 +22,7 @@ logger = logging.getLogger(__name__)
 # A chunk is encoded and saved in one go, about 6 ms of work; a live batch that comes meanwhile waits for that, and
 # answers too where processors are shared.
 CHUNK = 16
+SHARE = 0.2
 # Live traffic goes first, but not for ever.
 YIELD_S = 0.5
 REPORT_S = 10.0
@@ -46,7 +46,7 @@ async def sweep(
     delay_s: float = 0.0,
 ) -> Swept:
     """Encode every stored customer who has no embedding in the encoder's space; at most `per_second` are looked at, and
-    the process works for a fifth of the time (`infra.pauses.SHARE`).
+    the process works for SHARE of the time.
 
     idle: set while no live batch is being folded. delay_s: before the first. A store that is away is waited for.
     """

@@ -15,7 +15,7 @@ from collections import Counter
 from infra.bundle import Bundle
 from infra.clock import Clock
 from infra.errors import InvalidMessage, ModisteError
-from infra.follow import POLL_S, BundleFollower
+from infra.follow import POLL_S, STAGGER_S, BundleFollower
 from infra.kafka import Producer, ensure_topics
 from infra.registry import Registry
 from infra.settings import Settings, make_clock
@@ -37,7 +37,7 @@ BUNDLE_POLL_S = POLL_S
 REPORT_S = 10.0
 # At a swap every process of the machine loads the new bundle; the sweep leaves them the processor meanwhile. Until it
 # comes round, serving encodes who asks.
-SWEEP_DELAY_S = 1.0
+SWEEP_DELAY_S = STAGGER_S
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
 ARTICLE_MESSAGES = counter("article_messages", "Messages on articles looked through, by outcome.", ["outcome"])
@@ -54,7 +54,12 @@ class FoldWorker:
         self._clock = clock or make_clock(settings.clock)
         registry = settings.registry
         self._follower: BundleFollower[QueryEncoder] = BundleFollower(
-            Registry(registry.url), registry.channel, _load, poll_s=BUNDLE_POLL_S, taken=self._take
+            Registry(registry.url),
+            registry.channel,
+            _load,
+            poll_s=BUNDLE_POLL_S,
+            stagger_s=STAGGER_S,
+            taken=self._take,
         )
         self._producer = Producer(settings.kafka, linger_ms=5)
         self._store: StateStore | None = None
