@@ -1,7 +1,7 @@
 """Swaps under load: two bundles take turns on the channel of running responders while requests come through Kafka.
 
-Quiet and swapping stretches take turns too, so that neither has the machine at a better hour. `offline.swap_judge` says
-what is counted; time stands still for the processes, so that every answer can be computed again.
+Quiet and swapping stretches take turns too, a few seconds each, so that neither has the machine at a better hour: one
+that is shared changes its pace within less than a minute. `offline.swap_judge` says what is counted; time stands still for the processes, so that every answer can be computed again.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ STANDSTILL = 1e-12
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
 BATCH = 50
-# Between the last swap of a turn and the next quiet stretch; the embeddings of the new space are filled meanwhile.
-SETTLE_S = 2.0
+# Between the last swap of a turn and the next quiet stretch. By then every process has the bundle, and the sweep is through.
+SETTLE_S = 1.0
 # At full rate before anything is timed: a broker of Java is ten times as slow in its first half minute, and in the next
 # half it still holds everything up for 80 ms now and then.
 WARM_UP_S = 60.0
@@ -55,13 +55,13 @@ WARM_UP_S = 60.0
 @dataclass(frozen=True)
 class SwapPlan:
     """turns: each a quiet stretch, then its share of the swaps, which take as long · rate: requests a second · gap_s:
-    between swaps · alone: no worker loads and sweeps beside the responders, so that the difference is its cost ·
+    between swaps, enough for all that one sets off · alone: no worker loads and sweeps beside the responders, so that the difference is its cost ·
     responders: that share the topic."""
 
     swaps: int = 20
-    turns: int = 5
+    turns: int = 20
     rate: float = 100.0
-    gap_s: float = 2.5
+    gap_s: float = 4.0
     articles: int = 2_000
     customers: int = 500
     seed: int = 1
