@@ -31,7 +31,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def announcement(settings: Settings, pointer: ChannelPointer) -> tuple[str, bytes, bytes]:
-    """Topic, key and value of the message that says so."""
+    """Topic, key and value of the message that says where the channel points."""
     said = Announcement(channel=pointer.channel, bundle_id=pointer.bundle_id, uri=settings.registry.url)
     return BUNDLES, said.channel.encode(), msgspec.json.encode(said)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_S = 2.0
-# All processes of a machine hear of a new bundle in the same moment; they load it one after the other rather than at
-# once, or the answers of all of them wait.
+# All processes of a machine hear of a new bundle in the same moment; spread over a second, they do not all take the
+# same heavy step at once.
 STAGGER_S = 1.0
 
 
@@ -63,6 +64,7 @@ class BundleFollower(Generic[T]):
         self._load = load
         self._poll_s = poll_s
         self._stagger_s = stagger_s
+        self._hurry = threading.Event()
         self._taken = taken
         self._held: tuple[str, T] | None = None
         self._refusal: Refusal | None = None
@@ -100,6 +102,8 @@ class BundleFollower(Generic[T]):
         self._task = asyncio.create_task(self._follow(), name="bundle-reload")
 
     async def stop(self) -> None:
+        """Follow no more; a load on its way ends without rests, and is not taken into use."""
+        self._hurry.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -130,6 +134,8 @@ class BundleFollower(Generic[T]):
             self._refused_key = key
             self._refuse(Refusal(pointer.bundle_id, f"{type(error).__name__}: {error}"))
             return False
+        if self._hurry.is_set():
+            return False
         self._held, self._refusal, self._refused_key = (pointer.bundle_id, loaded), None, None
         log.info("bundle %s in use (channel %s)", pointer.bundle_id, self._channel)
         if self._taken is not None:
@@ -151,7 +157,7 @@ class BundleFollower(Generic[T]):
 
     def _open(self, bundle_id: str) -> T:
         # Who has nothing to answer from is in a hurry; who has, must go on answering meanwhile.
-        with contextlib.nullcontext() if self._held is None else unhurried():
+        with contextlib.nullcontext() if self._held is None else unhurried(self._hurry):
             return self._load(self._registry.open(bundle_id))
 
     def _refuse(self, refusal: Refusal, *, missing: bool = False) -> None:

@@ -1,5 +1,5 @@
-"""Keeps long pauses away from work that somebody waits for: heavy work beside it goes in small steps with rests between
-them, and the collector does not go through what never becomes garbage.
+"""Keeps long pauses away from work that somebody waits for: heavy work beside it goes in steps with rests between them,
+and the collector does not go through what never becomes garbage.
 
 A thread that loads a bundle takes the interpreter in turns of 5 ms from those that answer, at each of the handful of
 moments at which an answer must have it back. Resting nine times as long as it worked, it meets few requests, each for
@@ -9,47 +9,49 @@ one step (`modiste bench swap`).
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 SHARE = 0.1
 # Of one step, however long it was: work that cannot be cut up must not take minutes.
 MAX_REST_S = 0.5
 
 
-class _Pace:
-    """How far this thread had worked when it last rested."""
+class _Pace(threading.local):
+    """Of this thread: how long it rests for a second of work, how far it had worked when it last rested, and what ends
+    all rests."""
 
-    def __init__(self, share: float) -> None:
-        self._rest_per_s = 1 / share - 1
-        self._worked = time.thread_time()
-
-    def rest(self) -> None:
-        time.sleep(min(MAX_REST_S, (time.thread_time() - self._worked) * self._rest_per_s))
-        self._worked = time.thread_time()
+    rest_per_s = 0.0
+    worked = 0.0
+    hurry: threading.Event | None = None
 
 
-_pace: ContextVar[_Pace | None] = ContextVar("pace", default=None)
+_pace = _Pace()
 
 
 @contextmanager
-def unhurried(share: float = SHARE) -> Iterator[None]:
-    """Inside, `rest` makes this thread work for at most this share of its time (0 < share <= 1). Not for the thread of
-    an event loop, which would rest with it."""
-    token = _pace.set(_Pace(share))
+def unhurried(hurry: threading.Event | None = None, share: float = SHARE) -> Iterator[None]:
+    """Inside, `rest` makes this thread work for at most this share of its time (0 < share <= 1), until `hurry` is set.
+    Not for the thread of an event loop, which would rest with it; not to be nested."""
+    _pace.rest_per_s, _pace.worked, _pace.hurry = 1 / share - 1, time.thread_time(), hurry
     try:
         yield
     finally:
-        _pace.reset(token)
+        _pace.rest_per_s, _pace.hurry = 0.0, None
 
 
 def rest() -> None:
     """Between two steps of work that may be done beside requests; does nothing where nobody is `unhurried`."""
-    pace = _pace.get()
-    if pace is not None:
-        pace.rest()
+    if not _pace.rest_per_s:
+        return
+    seconds = min(MAX_REST_S, (time.thread_time() - _pace.worked) * _pace.rest_per_s)
+    if _pace.hurry is None:
+        time.sleep(seconds)
+    else:
+        _pace.hurry.wait(seconds)
+    _pace.worked = time.thread_time()
 
 
 def keep_what_is_loaded() -> None:

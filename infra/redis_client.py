@@ -67,7 +67,7 @@ async def connect(settings: RedisSettings) -> redis.asyncio.Redis:
 
     Raises:
         ConfigurationError: the URL names no server to connect to, or the server refuses our credentials.
-        StoreUnavailable: no answer within `timeout_ms`.
+        StoreUnavailable: no answer, each of RETRIES + 1 times within `timeout_ms`.
     """
     # Whether we may come in is asked with blocking sockets, which are closed when it is refused: asyncio lets a TLS
     # connection that it gave up live until the other side agrees, and says so only once the loop is gone.
@@ -79,6 +79,7 @@ async def connect(settings: RedisSettings) -> redis.asyncio.Redis:
             await client.ping()
     except BaseException:
         await client.aclose()
+        await asyncio.sleep(0)  # a transport that was given up closes its socket in the loop's next turn
         raise
     return client
 

@@ -1,7 +1,8 @@
 """Swaps under load: two bundles take turns on the channel of running responders while requests come through Kafka.
 
 Quiet and swapping stretches take turns too, a few seconds each, so that neither has the machine at a better hour: one
-that is shared changes its pace within less than a minute. `offline.swap_judge` says what is counted; time stands still for the processes, so that every answer can be computed again.
+that is shared changes its pace within less than a minute. `offline.swap_judge` says what is counted; time stands still
+for the processes, so that every answer can be computed again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ STANDSTILL = 1e-12
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
 BATCH = 50
-# Between the last swap of a turn and the next quiet stretch. By then every process has the bundle, and the sweep is through.
+# Between the last swap of a turn and the next quiet stretch: every process has the bundle by then, the sweep is over.
 SETTLE_S = 1.0
 # At full rate before anything is timed: a broker of Java is ten times as slow in its first half minute, and in the next
 # half it still holds everything up for 80 ms now and then.
@@ -55,8 +56,8 @@ WARM_UP_S = 60.0
 @dataclass(frozen=True)
 class SwapPlan:
     """turns: each a quiet stretch, then its share of the swaps, which take as long · rate: requests a second · gap_s:
-    between swaps, enough for all that one sets off · alone: no worker loads and sweeps beside the responders, so that the difference is its cost ·
-    responders: that share the topic."""
+    between swaps, enough for all that one sets off · alone: no worker loads and sweeps beside the responders, so that
+    the difference is its cost · responders: that share the topic."""
 
     swaps: int = 20
     turns: int = 20

@@ -13,7 +13,7 @@ import click
 @click.option("--swaps", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--turns", type=click.IntRange(min=1), default=20, show_default=True, help="Of quiet, then swaps.")
 @click.option("--rate", type=click.FloatRange(min=1), default=100.0, show_default=True, help="Requests a second.")
-@click.option("--gap", type=click.FloatRange(min=0.5), default=4.0, show_default=True, help="Seconds between swaps.")
+@click.option("--gap", type=click.FloatRange(min=2), default=4.0, show_default=True, help="Seconds between swaps.")
 @click.option("--articles", type=click.IntRange(min=100), default=2_000, show_default=True, help="Of each bundle.")
 @click.option("--customers", type=click.IntRange(min=10), default=500, show_default=True)
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)

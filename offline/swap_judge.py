@@ -17,7 +17,7 @@ import numpy as np
 from serving.messages import Recommendations
 
 K = 12
-# An answer belongs to a swap from the move of the channel until so long after the first answer of the new bundle.
+# An answer belongs to a swap from the move of the channel until so long after the last answer of the old bundle.
 AFTER_S = 0.5
 SCORE_TOLERANCE = 1e-4
 
@@ -126,14 +126,18 @@ def _lateness(log: Log) -> dict[str, float]:
 
 
 def _effects(log: Log, heard_of: Mapping[str, Sequence[float]], times: Times) -> tuple[list[float], np.ndarray]:
-    """Seconds from each move to the first answer of its bundle, and which answers were waited for around one."""
+    """Seconds from each move to the last answer of another bundle before the next move, when every process has the new
+    one, and which answers were waited for around that."""
     took: list[float] = []
     beside = np.zeros(len(times.sent), dtype=bool)
-    for moved, target in log.moved:
-        first = min((heard for heard in heard_of[target] if heard > moved), default=None)
-        if first is not None:
-            took.append(first - moved)
-            beside |= times.waited(moved, first + AFTER_S)
+    ends = [moved for moved, _ in log.moved[1:]] + [float("inf")]
+    for (moved, target), end in zip(log.moved, ends, strict=True):
+        if not any(moved < heard < end for heard in heard_of[target]):
+            continue
+        others = [heard for name, told in heard_of.items() if name != target for heard in told if moved < heard < end]
+        last = max(others, default=moved)
+        took.append(last - moved)
+        beside |= times.waited(moved, last + AFTER_S)
     return took, beside
 
 

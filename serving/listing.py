@@ -42,8 +42,8 @@ class Lister:
         self._rests: dict[int, Ints] = {}  # by segment
 
     def unchecked(self, prepared: Prepared, degraded: Sequence[str]) -> list[str]:
-        """Rules in force that cannot be kept for sure, since the customer's history could not be read, or is longer
-        than what is kept of it."""
+        """Rules in force that cannot be kept for sure, since the customer's history could not be read, or not all that
+        was bought is known."""
         blind = prepared.forgetful or bool(UNREADABLE & set(degraded))
         return ["bought_unknown"] if blind and self._book.excludes_bought(prepared.request) else []
 

@@ -19,7 +19,7 @@ from infra.clock import Clock
 from infra.compacted import CompactedTable
 from infra.errors import BundleNotFound, InvalidMessage
 from infra.follow import STAGGER_S, BundleFollower, Refusal
-from infra.pauses import rest
+from infra.pauses import rest, unhurried
 from infra.registry import Registry
 from infra.settings import Settings
 from serving.content_space import Floats
@@ -140,6 +140,10 @@ class LiveRuntime:
         rest()
         return _Live(runtime, LiveCatalog(runtime, self._published), self._clock, self._shop, articles, version)
 
+    def _laid_over_anew(self, runtime: Runtime) -> _Live:
+        with unhurried():
+            return self._laid_over(runtime)
+
     def _taken(self, live: _Live) -> None:
         if live.version != self._version:  # something came while it was made ready
             self._changed(None)
@@ -174,7 +178,7 @@ class LiveRuntime:
         whole, self._whole = self._whole or live.catalog.outdated > MAX_OUTDATED, False
         keys, self._waiting = self._waiting, set()
         if whole:
-            fresh = await asyncio.to_thread(self._laid_over, live.runtime)
+            fresh = await asyncio.to_thread(self._laid_over_anew, live.runtime)
             live.catalog, live.loaded = fresh.catalog, fresh.loaded
         else:
             pairs = [(key, self._articles.table.get(key)) for key in keys]

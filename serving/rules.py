@@ -21,6 +21,7 @@ from serving.items import ATTRIBUTES, FIELDS, ItemTable
 from serving.messages import Boost, Filters, RecommendationRequest, Rules
 from serving.reranking import Cap
 from serving.shelf import Shelf
+from streams.distinct import among_ascending
 
 Ints = npt.NDArray[np.int64]
 
@@ -155,7 +156,7 @@ class RuleBook:
     def _bought(self, history: History, rows: Ints) -> Mask:
         found = np.isin(rows, history.items)
         if len(history.earlier):
-            found |= np.isin(self._items.keys[rows], history.earlier)
+            found |= among_ascending(self._items.keys[rows], history.earlier)
         return found
 
     def excludes_bought(self, request: RecommendationRequest) -> bool:

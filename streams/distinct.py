@@ -1,4 +1,4 @@
-"""Distinct values by sorting."""
+"""Sets as sorted arrays."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     first = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
+
+
+def among_ascending(values: npt.NDArray[Number], ascending: npt.NDArray[Number]) -> npt.NDArray[np.bool_]:
+    """Whether each value stands in `ascending`: what `np.isin` gives without sorting it again."""
+    if not ascending.size:
+        return np.zeros(len(values), np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[places] == values, np.bool_)

@@ -88,7 +88,7 @@ def from_micros(micros: int) -> datetime:
 def id_key(name: str) -> int:
     """64-bit digest of an id: what state keeps to recognise an event or an article by.
 
-    Two different ids of one customer collide with probability below n²/2⁶⁵, for a full window of 1,000 events
-    3e-14; eight bytes instead of a string keep a customer's value small.
+    Of n ids two collide with probability below n²/2⁶⁵: of a full window of 1,000 events 3e-14, of 8,192 articles
+    bought with one of 100,000 others 4e-11. Eight bytes instead of a string keep a customer's value small.
     """
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 POLL_MS = 200
 CLOSE_S = 10.0
 LEAVE_S = 3.0
-# A commit costs the broker as much as an answer. What is done in between and not committed at a crash comes again.
+# A commit costs the broker as much as an answer. What was done since the last one comes again after a crash.
 COMMIT_EVERY_S = 0.1
 
 REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and were replaced.")
@@ -244,7 +244,7 @@ class Intake:
                 await asyncio.sleep(pause)
 
     async def _commit(self, consumer: Consumer, *, quiet: bool = False) -> bool:
-        """True when nothing is left to commit. `quiet`: said before."""
+        """False where it must be tried again. `quiet`: said before."""
         async with self._committing:
             offsets = self._in_flight.due()
             if not offsets:
@@ -252,7 +252,7 @@ class Intake:
             try:
                 if await consumer.commit(offsets):
                     self._in_flight.committed(offsets)
-                    return not self._in_flight.due()
+                    return True  # what has ended meanwhile has set `_changed` again
                 reason = "the group is rebalancing"
             except BrokerUnavailable as error:
                 reason = str(error)

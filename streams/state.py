@@ -11,6 +11,7 @@ The ledger is bounded as well. What is guaranteed, with W events of window and L
 - Beyond that: exact and order-insensitive while no event arrives with W + L newer ones of its customer known already.
 - One that does may be a duplicate or new, nobody can tell: it is refused as `expired` and changes nothing. So an event
   is never counted twice, and the only one ever missed is a new one so late.
+- Of the articles bought before the window the state keeps those with the smallest keys, and says where that is not all.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.arrivals import Arrivals, arrivals_of
-from streams.distinct import distinct
+from streams.distinct import among_ascending, distinct
 from streams.events import PURCHASE, Event, id_key
 from streams.totals import Totals, totals_of
 
 # Measured on a year of Complete Journey: half of the households have 404 events or fewer, 19% fill it.
 MAX_EVENTS = 1_000
 LEDGER = 3_000
-# Ten times what the customer with most of them has bought there in a year.
+# Of the households of that year one bought 2,146 different articles, the most.
 BOUGHT = 8_192
 
 
@@ -229,7 +230,7 @@ def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds) -> CustomerSta
             totals_of(occurred_at[:start], types[:start], prices[:start], quantities[:start]),
             occurred_at[:start],
             keys[:start],
-            article_keys(article_ids[row] for row in np.flatnonzero(types[:start] == PURCHASE).tolist()),
+            _article_keys(article_ids[row] for row in np.flatnonzero(types[:start] == PURCHASE).tolist()),
             whole=True,
         )
         past = _bounded(left if past is None else _joined(past, left), bounds)
@@ -252,7 +253,7 @@ def _ascending(occurred_at: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64],
     return bool((later | same & (names[1:] > names[:-1])).all())
 
 
-def article_keys(article_ids: Iterable[str]) -> npt.NDArray[np.uint64]:
+def _article_keys(article_ids: Iterable[str]) -> npt.NDArray[np.uint64]:
     """`id_key` of each distinct one, ascending."""
     return distinct(np.array([id_key(name) for name in set(article_ids)], np.uint64))
 
@@ -268,8 +269,9 @@ def _joined(past: Past, left: Past) -> Past:
         order = np.lexsort((keys, occurred_at))
         occurred_at, keys = occurred_at[order], keys[order]
     bought = past.bought
-    if len(left.bought):
-        bought = distinct(np.concatenate([bought, left.bought]))
+    new = left.bought[~among_ascending(left.bought, bought)]
+    if len(new):
+        bought = np.sort(np.concatenate([bought, new]))
     return Past(past.totals + left.totals, occurred_at, keys, bought, past.whole)
 
 

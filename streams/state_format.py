@@ -34,11 +34,15 @@ from streams.columns import (
     unpack_types,
 )
 from streams.events import EVENT_TYPES, PURCHASE
-from streams.state import CustomerState, Past
-from streams.totals import Totals
+from streams.state import MAX_EVENTS, CustomerState, Past
+from streams.totals import NO_TOTALS, Totals
 
 STATE_FORMAT = 3
 READ = (1, 2, STATE_FORMAT)
+
+
+# What a full state of format 1 says of the events before it.
+UNTOLD = Past(NO_TOTALS, np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64), whole=False)
 
 
 class _Past(msgspec.Struct, array_like=True, frozen=True):
@@ -181,6 +185,7 @@ def _decode_one(packed: _PackedOne) -> CustomerState:
         _of_length(np.frombuffer(packed.prices, "<f4"), n),
         _of_length(np.frombuffer(packed.quantities, "<u2"), n),
         tuple(packed.article_ids),
+        UNTOLD if n >= MAX_EVENTS else None,
     )
 
 
@@ -200,7 +205,8 @@ def _unpack_past(packed: _Past) -> Past:
     if (bought[1:] <= bought[:-1]).any():
         raise ValueError("articles that do not ascend")
     whole = not sums[0][PURCHASE] if packed.whole is None else packed.whole
-    return Past(Totals(sums[0], sums[1], sums[2], packed.first, packed.last), times, keys, bought, whole)
+    totals = Totals(sums[0], sums[1], sums[2], packed.first, packed.last) if any(sums[0]) else NO_TOTALS
+    return Past(totals, times, keys, bought, whole)
 
 
 def _by_type(sums: list[int]) -> tuple[int, ...]:

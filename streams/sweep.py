@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from infra.errors import DataError, Unavailable
 from infra.kafka import backoff_s
+from infra.pauses import MAX_REST_S
 from streams.processor import StateEncoder
 from streams.store import StateStore, StoredCustomer
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 # A chunk is encoded and saved in one go, about 6 ms of work; a live batch that comes meanwhile waits for that, and
 # answers too where processors are shared.
 CHUNK = 16
-SHARE = 0.2
+SHARE = 1 / 3
 # Live traffic goes first, but not for ever.
 YIELD_S = 0.5
 REPORT_S = 10.0
@@ -46,7 +47,7 @@ async def sweep(
     delay_s: float = 0.0,
 ) -> Swept:
     """Encode every stored customer who has no embedding in the encoder's space; at most `per_second` are looked at, and
-    the process works for SHARE of the time.
+    it works for SHARE of the time, as long as it has to wait for the store included.
 
     idle: set while no live batch is being folded. delay_s: before the first. A store that is away is waited for.
     """
@@ -56,10 +57,10 @@ async def sweep(
     said = started = time.monotonic()
     attempt = 0
     while cursor is not None:
-        began, worked = time.monotonic(), time.process_time()
         if idle is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(idle.wait(), YIELD_S)
+        began = time.monotonic()
         try:
             following, ids = await store.scan(cursor, CHUNK)
             await _encode(store, encoder, ids, done)
@@ -73,8 +74,8 @@ async def sweep(
         if time.monotonic() - said > REPORT_S:
             said = time.monotonic()
             logger.info("sweep into %s: %d customers seen, %d encoded", encoder.space, done.seen, done.encoded)
-        rest = (time.process_time() - worked) * (1 / SHARE - 1)
-        await asyncio.sleep(max(rest, len(ids) / per_second - (time.monotonic() - began)))
+        took = time.monotonic() - began
+        await asyncio.sleep(max(min(MAX_REST_S, took * (1 / SHARE - 1)), len(ids) / per_second - took))
     logger.info(
         "sweep into %s ended after %.1f s: %d customers seen, %d encoded, %d were faster",
         encoder.space,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,6 +22,7 @@ class Clock:
         return self.worked
 
     def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
         self.slept += seconds
 
     def step(self, seconds: float) -> None:
@@ -35,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_work_takes_its_share_of_the_time_and_no_more(clock: Clock) -> None:
-    with unhurried(0.2):
+    with unhurried(share=0.2):
         clock.step(0.01)
         assert clock.slept == pytest.approx(0.04)
         clock.step(0.05)
@@ -43,23 +46,35 @@ def test_work_takes_its_share_of_the_time_and_no_more(clock: Clock) -> None:
 
 
 def test_a_step_that_cannot_be_cut_up_is_not_paid_for_in_full(clock: Clock) -> None:
-    with unhurried(0.2):
+    with unhurried(share=0.2):
         clock.step(60)
     assert clock.slept == MAX_REST_S
 
 
 def test_nobody_else_rests(clock: Clock) -> None:
     clock.step(1)
-    with unhurried(0.5):
+    with unhurried(share=0.5):
         pass
     clock.step(1)
     assert clock.slept == 0
 
 
-async def test_a_thread_rests_for_itself(clock: Clock) -> None:
-    with unhurried(0.5):
-        await asyncio.to_thread(clock.step, 0.1)
-    assert clock.slept == pytest.approx(0.1)
+def test_nobody_else_rests_beside_it(clock: Clock) -> None:
+    with unhurried(share=0.5), ThreadPoolExecutor(1) as other:
+        other.submit(clock.step, 1).result()
+    assert clock.slept == 0
+
+
+def test_who_is_told_to_hurry_rests_no_more() -> None:
+    hurry = threading.Event()
+    with unhurried(hurry, share=0.001):
+        worked = time.thread_time()
+        while time.thread_time() < worked + 0.001:  # which would be paid for with a second
+            pass
+        hurry.set()
+        began = time.monotonic()
+        rest()
+        assert time.monotonic() - began < MAX_REST_S / 2
 
 
 def test_what_is_loaded_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +73,7 @@ async def test_a_bundle_is_loaded_without_haste_beside_another_and_at_once_where
     registry: Registry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces of 10 ms of work: with a tenth of the time, 90 ms of rest after each."""
-    time = SimpleNamespace(worked=0.0, rests=[], thread_time=lambda: time.worked, sleep=lambda s: time.rests.append(s))  # noqa: PLW0108
+    time = SimpleNamespace(worked=0.0, rests=[], thread_time=lambda: time.worked)
     monkeypatch.setattr("infra.pauses.time", time)
 
     def load(bundle: Bundle) -> str:
@@ -81,11 +83,53 @@ async def test_a_bundle_is_loaded_without_haste_beside_another_and_at_once_where
         return bundle.bundle_id
 
     holder = BundleFollower(registry, "production", load)
+    holder._hurry.wait = time.rests.append  # type: ignore[assignment,method-assign]
     await holder.refresh()
     assert time.rests == []
     registry.activate("production", two[1])
     await holder.refresh()
     assert [s for s in time.rests if s > 0] == pytest.approx([0.09] * 3)
+
+
+async def test_a_process_waits_its_turn_to_load_what_follows_and_looks_again(
+    registry: Registry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        moments.append(seconds)
+        if len(moments) == 1:  # the channel moves back before its turn has come
+            registry.rollback("production")
+
+    monkeypatch.setattr("infra.follow.asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    load = Loader()
+    holder = BundleFollower(registry, "production", load, stagger_s=60)
+    await holder.refresh()
+    assert moments == []  # the first at once
+    registry.activate("production", two[1])
+    assert await holder.refresh() is False
+    registry.activate("production", two[1])
+    assert await holder.refresh() is True
+    assert load.opened == [two[0], two[1]]
+    assert len(moments) == 2 and 0 <= min(moments) <= max(moments) <= 60
+
+
+async def test_a_bundle_that_comes_while_it_stops_is_not_taken(registry: Registry, two: tuple[str, str]) -> None:
+    opened, go = threading.Event(), threading.Event()
+
+    def load(bundle: Bundle) -> str:
+        opened.set()
+        go.wait(10)
+        return bundle.bundle_id
+
+    taken: list[str] = []
+    holder = BundleFollower(registry, "production", load, taken=taken.append)
+    task = asyncio.create_task(holder.refresh())
+    await asyncio.to_thread(opened.wait, 10)
+    await holder.stop()
+    go.set()
+    assert await task is False
+    assert taken == []
 
 
 async def test_a_bad_bundle_is_refused_by_name_and_the_old_one_stays(

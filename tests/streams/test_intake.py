@@ -33,6 +33,7 @@ class ToyConsumer:
         self.position = 0
         self.refusals: list[bool | BrokerUnavailable] = []
         self.committed: list[Mapping[TopicPartition, int]] = []
+        self.takes_s = 0.0
         self.stopped = False
 
     async def start(self) -> None:
@@ -50,6 +51,7 @@ class ToyConsumer:
         return {P0: [record]}
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        await asyncio.sleep(self.takes_s)
         if self.refusals:
             answer = self.refusals.pop(0)
             if isinstance(answer, BrokerUnavailable):
@@ -126,6 +128,30 @@ async def test_refused_commit_is_tried_again_without_new_traffic(refusal: bool |
         bench.consumer.end = 1
         await bench.apply()
         await eventually(lambda: bench.consumer.committed == [{P0: 1}])
+
+
+async def test_small_batches_are_committed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first at once, those that end within the next half second with one commit."""
+    monkeypatch.setattr("streams.intake.COMMIT_EVERY_S", 0.5)
+    async with Bench().running() as bench:
+        bench.consumer.end = 50
+        for _ in range(50):
+            await bench.apply()
+        await eventually(lambda: {P0: 50} in bench.consumer.committed)
+        assert len(bench.consumer.committed) <= 3
+
+
+async def test_a_batch_that_ends_during_a_commit_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would be tried again after longer and longer pauses."""
+    monkeypatch.setattr("streams.intake.COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr("streams.intake.backoff_s", lambda attempt: pytest.fail("nothing was refused"))
+    async with Bench().running() as bench:
+        bench.consumer.takes_s = 0.02
+        bench.consumer.end = 20
+        for _ in range(20):
+            await bench.apply()
+            await asyncio.sleep(0.005)
+        await eventually(lambda: {P0: 20} in bench.consumer.committed)
 
 
 async def test_partition_is_given_up_after_its_batches_and_their_commit() -> None:

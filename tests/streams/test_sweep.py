@@ -88,6 +88,21 @@ async def test_it_is_bounded_and_lets_live_batches_go_first(monkeypatch: pytest.
     assert (await task).encoded == 40
 
 
+async def test_it_works_for_a_third_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four chunks that take 20 ms each: 40 ms of rest after each."""
+    monkeypatch.setattr("streams.sweep.CHUNK", 10)
+
+    class Busy(Encoder):
+        def encode(self, states: Sequence[CustomerState]) -> npt.NDArray[np.float32]:
+            time.sleep(0.02)
+            return super().encode(states)
+
+    store = await filled(40)
+    began = time.monotonic()
+    assert (await sweep(store, Busy("new"), per_second=1_000_000)).encoded == 40
+    assert time.monotonic() - began >= 4 * 0.06
+
+
 async def test_it_leaves_the_processor_to_those_who_load_first() -> None:
     encoder = Encoder("new")
     task = asyncio.create_task(sweep(await filled(5), encoder, per_second=1_000_000, delay_s=0.2))
