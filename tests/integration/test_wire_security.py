@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import re
-import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -48,7 +46,7 @@ from tests.support.secured import (
     secured_broker,
     secured_store,
 )
-from tests.support.tls_front import silent_tls, tls_front
+from tests.support.tls_front import connections_to, silent_tls, tls_front
 
 EXAMPLE = Path(__file__).parents[2] / "infra" / "modiste.example.toml"
 
@@ -295,20 +293,12 @@ async def test_a_store_may_ask_for_a_client_s_certificate(store: SecuredStore) -
             await connect(store.settings(port=port))
 
 
-def goes_to(connection: socket.socket, port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return connection.family == socket.AF_INET and bool(connection.getpeername()[1] == port)
-    return False
-
-
 async def test_a_store_that_goes_silent_leaves_no_connection_open(store: SecuredStore) -> None:
     certificate, key = store.authority.issue("silent")
     with silent_tls(certificate, key) as port:
         with pytest.raises(StoreUnavailable):
             await connect(store.settings(port=port, timeout_ms=300))
-        # By type(): a proxy of what is gone answers isinstance with an error.
-        sockets = [it for it in gc.get_objects() if issubclass(type(it), socket.socket)]
-        assert [it for it in sockets if it.fileno() >= 0 and goes_to(it, port)] == []
+        assert connections_to(port) == []
 
 
 async def test_a_store_that_is_away_is_worth_another_try(store: SecuredStore) -> None:

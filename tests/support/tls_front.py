@@ -6,6 +6,7 @@ Threads and blocking sockets, for asyncio drops the alert that tells a client wh
 from __future__ import annotations
 
 import contextlib
+import gc
 import select
 import socket
 import ssl
@@ -92,3 +93,17 @@ def silent_tls(certificate: Path, key: Path) -> Iterator[int]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join(TIMEOUT_S)
+
+
+def connections_to(port: int) -> list[socket.socket]:
+    """Sockets of this process that are connected to this port of this machine and not closed."""
+    # By type(): proxies of what is gone, and objects that load when they are looked at, must not be asked.
+    sockets = [it for it in gc.get_objects() if issubclass(type(it), socket.socket)]
+    return [it for it in sockets if it.fileno() >= 0 and it.family == socket.AF_INET and _peer_port(it) == port]
+
+
+def _peer_port(connection: socket.socket) -> int | None:
+    try:
+        return int(connection.getpeername()[1])
+    except OSError:  # it listens, or was left by the other side
+        return None
