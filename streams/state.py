@@ -9,15 +9,17 @@ duplicates, redelivery and late events end in one and the same state.
 The ledger is bounded as well. What is guaranteed, with W events of window and L of ledger:
 - A customer of up to W + L events: exact, whatever the order, repetition and batching.
 - Beyond that: exact and order-insensitive while no event arrives with W + L newer ones of its customer known already.
-- One that does may be a duplicate or new, nobody can tell: it is refused as `expired` and changes nothing. So an event
+- One that does may be a duplicate or new, nobody can tell: it is refused as `expired` and counts nowhere. So an event
   is never counted twice, and the only one ever missed is a new one so late.
-- Of the articles bought before the window the state keeps those with the smallest keys, and says where that is not all.
+- Which articles were bought is a set, that takes an article as often as it is told: a purchase is remembered there even
+  where it is too late to be counted. Of those bought before the window the state keeps the ones with the smallest keys,
+  and says where that is not all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -60,7 +62,7 @@ class Outcome(StrEnum):
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     LATE = "late"  # older than a full window: counted in the totals
-    EXPIRED = "expired"  # older than a full ledger: duplicate or new, nobody can tell; of no effect
+    EXPIRED = "expired"  # older than a full ledger: duplicate or new, nobody can tell; counted nowhere
     REJECTED = "rejected"
 
 
@@ -183,7 +185,9 @@ def fold_arrivals(
     if not known and len(set(keys)) == len(keys) and _is_after(arrivals, state):
         return _merge(state, arrivals, bounds), [Outcome.APPLIED] * len(keys)
     outcomes, fresh = _told_apart(state, arrivals, keys, known, bounds)
-    return _merge(state, arrivals.take(np.array(fresh, np.int64)), bounds) if fresh else state, outcomes
+    if fresh:
+        state = _merge(state, arrivals.take(np.array(fresh, np.int64)), bounds)
+    return _remembered(state, arrivals, outcomes, bounds), outcomes
 
 
 def _is_after(arrivals: Arrivals, state: CustomerState) -> bool:
@@ -209,6 +213,24 @@ def _told_apart(
             fresh.append(row)
             outcomes.append(Outcome.LATE if oldest is not None and place < oldest else Outcome.APPLIED)
     return outcomes, fresh
+
+
+def _remembered(
+    state: CustomerState, arrivals: Arrivals, outcomes: Sequence[Outcome], bounds: Bounds
+) -> CustomerState:
+    """With the articles of expired purchases among those bought; the same object where all are known."""
+    past = state.past
+    expired = [
+        name
+        for name, code, outcome in zip(arrivals.article_ids, arrivals.types.tolist(), outcomes, strict=True)
+        if outcome is Outcome.EXPIRED and code == PURCHASE
+    ]
+    if past is None or not expired:
+        return state
+    after = _bounded(replace(past, bought=_united(past.bought, _article_keys(expired))), bounds)
+    if after.whole == past.whole and np.array_equal(after.bought, past.bought):
+        return state
+    return replace(state, past=after)
 
 
 def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds) -> CustomerState:
@@ -268,11 +290,13 @@ def _joined(past: Past, left: Past) -> Past:
     if not in_order:
         order = np.lexsort((keys, occurred_at))
         occurred_at, keys = occurred_at[order], keys[order]
-    bought = past.bought
-    new = left.bought[~among_ascending(left.bought, bought)]
-    if len(new):
-        bought = np.sort(np.concatenate([bought, new]))
-    return Past(past.totals + left.totals, occurred_at, keys, bought, past.whole)
+    return Past(past.totals + left.totals, occurred_at, keys, _united(past.bought, left.bought), past.whole)
+
+
+def _united(known: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Both sets, ascending as they are; `known` itself where it has them all."""
+    new = keys[~among_ascending(keys, known)]
+    return np.sort(np.concatenate([known, new])) if len(new) else known
 
 
 def _bounded(past: Past, bounds: Bounds) -> Past:

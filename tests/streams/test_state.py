@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from streams.events import EVENT_TYPES, Event, id_key, to_micros
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold, state_before
@@ -117,11 +118,14 @@ def test_totals_count_each_event_once_beyond_the_window(bounds: Bounds, data: st
     assert len(state.totals) == len(distinct(events))
 
 
-@given(data=st.data(), window=st.integers(1, 8), bought=st.integers(1, 4))
-def test_every_article_bought_before_the_window_is_known(data: st.DataObject, window: int, bought: int) -> None:
+@given(data=st.data(), bounds=st.builds(Bounds, st.integers(1, 8), st.integers(1, 40), st.integers(1, 4)))
+def test_every_article_bought_before_the_window_is_known(data: st.DataObject, bounds: Bounds) -> None:
     """By the key of its id; beyond a bound the smallest keys alone are, and the state says so."""
     events = data.draw(histories)
-    state = folded(*[[event] for event in data.draw(st.permutations(events))], bounds=Bounds(window, 40, bought))
+    arriving = data.draw(st.permutations(events + events))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(arriving)), max_size=6)))
+    state = folded(*[arriving[a:b] for a, b in pairwise([0, *cuts, len(arriving)])], bounds=bounds)
+    window, bought = bounds.window, bounds.bought
     left = in_time(events)[:-window]
     keys = sorted({id_key(event.article_id) for event in left if event.type == "purchase"})
     assert (state.past is None) == (not left)
@@ -137,7 +141,8 @@ def test_beyond_the_ledger_an_event_is_counted_unless_it_expired_and_never_twice
     """The guarantee of the module: what arrives with fewer than window + ledger newer events known is exact."""
     bounds = Bounds(window, ledger)
     events = data.draw(histories)
-    state, accepted = empty_state("anna"), []
+    state = empty_state("anna")
+    accepted: list[Event] = []
     for event in data.draw(st.permutations(events + events)):
         state, (outcome,) = fold(state, [event], bounds)
         rank = (event.occurred_at, id_key(event.event_id))
@@ -149,8 +154,23 @@ def test_beyond_the_ledger_an_event_is_counted_unless_it_expired_and_never_twice
         else:
             assert event not in accepted
             accepted.append(event)
-    assert encode_state(state) == encode_state(folded(in_time(accepted), bounds=bounds))
+    assert encode_state(state) == encode_state(folded(in_time(accepted), events, bounds=bounds))
     assert state.totals == counted(accepted)
+
+
+def test_a_purchase_too_late_to_be_counted_is_remembered_as_bought() -> None:
+    bounds = Bounds(window=1, ledger=1)
+    known = folded([purchase(f"e{n}", n) for n in (10, 20, 30)], bounds=bounds)
+    late = purchase("late", 5, "scarf")
+    state, outcomes = fold(known, [late], bounds)
+    assert outcomes == [Outcome.EXPIRED]
+    assert known.past is not None and state.past is not None
+    assert known.past.bought.tolist() == [id_key("hat")]
+    assert state.past.bought.tolist() == sorted([id_key("hat"), id_key("scarf")])
+    assert state.totals == known.totals
+    # Told once more, or only looked at: nothing new.
+    same, _ = fold(state, [late, structs.replace(late, event_id="seen", type="view", article_id="tie")], bounds)
+    assert same is state
 
 
 @each_bounds
