@@ -113,7 +113,7 @@ class Measured:
         """Each line, and `rps`: the greatest rate sustained through any of them."""
         from offline.bench_serving import bench_serving
 
-        found = bench_serving(directory, self._bundle, self._asking, self._runtime.encoder.space, lines, plan)
+        found = bench_serving(directory, self._bundle, self._asking, lines, plan)
         best = {"rps": max(found[name]["rps"] for name in lines)} if plan.greatest else {}
         return {**found, **best, "broker": plan.kafka, "responders": plan.responders}
 

@@ -51,45 +51,48 @@ class LoadPlan:
 
 
 def bench_serving(
-    directory: Path, bundle: Bundle, customers: Sequence[Stored], space: str, lines: Sequence[str], plan: LoadPlan
+    directory: Path, bundle: Bundle, customers: Sequence[Stored], lines: Sequence[str], plan: LoadPlan
 ) -> dict[str, Any]:
     """By line (`http`, `kafka`): p50_ms and p99_ms at the plan's rate, failures, `rps`: the greatest rate sustained.
 
     Args:
-        directory: an empty one, for registry, broker and logs. space: of the customers' embeddings.
+        directory: an empty one, for registry, broker and logs.
 
     Raises:
         Unavailable: no sound answer within START_TIMEOUT_S.
     """
-    settings = _publish(directory, bundle)
+    settings, published = _publish(directory, bundle)
     report: dict[str, Any] = {}
     with (
         (directory / "processes.log").open("w") as out,
         start_stack(settings, kafka=plan.kafka, processes=(), out=out) as servers,
     ):
-        asyncio.run(_fill(servers.settings, customers, space))
+        asyncio.run(_fill(servers.settings, customers, published))
         for name in lines:
             with start_stack(servers.settings, processes=plan.answering[name], out=out) as stack:
                 report[name] = asyncio.run(_measure(name, stack, [c.customer_id for c in customers], plan))
     return report
 
 
-def _publish(directory: Path, bundle: Bundle) -> Settings:
-    """Settings of a registry that serves a copy of the bundle, in the present of the bundle's cut."""
+def _publish(directory: Path, bundle: Bundle) -> tuple[Settings, str]:
+    """Settings of a registry that serves a copy of the bundle, in the present of its cut; the id of that copy."""
     copy = directory / "bundle"
     shutil.copytree(bundle.path, copy)
     if not (copy / "golden.jsonl").stat().st_size:
         vouch(open_bundle(copy), copy)
     registry = Registry(f"file://{directory.absolute() / 'registry'}")
-    registry.activate("production", registry.publish(copy))
-    return Settings(
+    published = registry.publish(copy)
+    registry.activate("production", published)
+    settings = Settings(
         data_dir=directory / "data",
         registry=RegistrySettings(url=f"file://{directory.absolute() / 'registry'}"),
         clock=ClockSettings(origin=bundle.manifest.trained_through, started_at=time.time()),
     )
+    return settings, published
 
 
 async def _fill(settings: Settings, customers: Sequence[Stored], space: str) -> None:
+    """Save them as a worker does that encodes with the bundle of this id."""
     store = await open_store(settings.redis)
     try:
         await store.save([replace(customer.load(space), version=0) for customer in customers])

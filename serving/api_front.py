@@ -88,7 +88,7 @@ def picture_url(article: Article, width: int = WIDTHS[0]) -> str | None:
     return f"/pictures/{quote(article.article_id, safe='')}?width={width}" if article.picture else None
 
 
-def get_front(request: Request) -> Front:
+async def get_front(request: Request) -> Front:
     """The one that `install_page` made."""
     return cast(Front, request.app.state.front)
 

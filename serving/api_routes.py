@@ -23,12 +23,13 @@ PROBLEM = "Problem"
 INT64 = 2**63
 
 
-def get_gateway(request: Request) -> Gateway:
+# FastAPI calls a plain function in a thread: 0.3 ms for looking something up.
+async def get_gateway(request: Request) -> Gateway:
     """The gateway that the lifespan opened."""
     return cast(Gateway, request.state.gateway)
 
 
-def only_known(request: Request) -> None:
+async def only_known(request: Request) -> None:
     """Raises:
     Problem: 422, the address has a parameter that the document does not: it would be without effect, unnoticed.
     """
