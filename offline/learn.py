@@ -109,7 +109,6 @@ class Learner:
                 self._tower(tower, cut, refresh if n or warm else config.tower, n)
                 parts.append(self._week(tower, cut, n, progress))
         examples = Examples.join(parts)
-        parts.clear()  # each week is a few hundred megabytes
         rankers = self._rankers(examples)
         self._tower(tower, shop.cut, refresh, len(cuts))
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))

@@ -15,7 +15,8 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """rows: int64[B] places in the examples · weights: float32[B] how many rows each stands for."""
+    """rows: int64[B] places in the examples · weights: float32[B] what each counts: the rows it stands for, times the
+    weight of its customer."""
 
     rows: Ints
     weights: npt.NDArray[np.float32]
@@ -32,10 +33,22 @@ def keep_some(examples: Examples, share: float, rng: np.random.Generator) -> tup
     return keep, np.where(labelled[keep], 1.0, 1.0 / share).astype(np.float32)
 
 
+def customer_weights(examples: Examples) -> npt.NDArray[np.float32]:
+    """What every row's customer counts, float32[n]: 1 over the root of the candidates bought, 1 where none was.
+
+    Rows alone would let whoever fills a trolley outvote ten who come for milk; the metrics are means over customers.
+    """
+    starts, counts = spans(examples.group)
+    bought = np.add.reduceat(examples.label("purchase"), starts) if len(starts) else np.empty(0, np.float32)
+    return np.repeat(1.0 / np.sqrt(np.maximum(bought, 1.0)), counts).astype(np.float32)
+
+
 def batches(examples: Examples, customers: int, share: float, rng: np.random.Generator) -> Iterator[Batch]:
     """Pass after pass without end: so many customers a batch, in random order, other negatives in each pass."""
+    customer = customer_weights(examples)
     while len(examples):
         keep, weights = keep_some(examples, share, rng)
+        weights = weights * customer[keep]
         starts, counts = spans(examples.group[keep])
         order = rng.permutation(len(starts))
         for first in range(0, len(order), customers):

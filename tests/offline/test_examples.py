@@ -126,7 +126,9 @@ def test_join_keeps_groups_apart() -> None:
     first = examples([*PAST, bought(-1, "anna", "milk"), bought(-1, "bert", "milk")])
     empty = examples(PAST)
     second = examples([*PAST, bought(-1, "cleo", "milk")])
-    joined = Examples.join([first, empty, second])
+    parts = [first, empty, second]
+    joined = Examples.join(parts)
+    assert not parts  # so that what it was made of can be given back
     assert np.unique(joined.group).tolist() == [0, 1, 2]
     assert joined.group[len(first) :].tolist() == [2] * len(second)
     assert np.array_equal(joined.features, np.concatenate([first.features, second.features]))

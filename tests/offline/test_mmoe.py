@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from offline.models.mmoe import CLAMP, MMOE, MMOEConfig, MMOEScorer, joint_logit
+from offline.models.mmoe import CHUNK, CLAMP, MMOE, MMOEConfig, MMOEScorer, joint_logit, moments
 
 FULL = ("purchase", "repurchase", "spend", "view", "cart")
 
@@ -76,6 +76,15 @@ def test_the_order_of_tasks_is_that_of_the_columns() -> None:
             getattr(second, module)[1 - place].load_state_dict(getattr(first, module)[place].state_dict())
     with torch.no_grad():
         assert torch.equal(first(ROWS), second(ROWS).flip(1))
+
+
+def test_moments_of_more_rows_than_are_held_at_once() -> None:
+    """The first column counts 0, 1, 0, 1, ...; the second is one number, which float32 sums would not keep."""
+    rows = CHUNK + 2
+    features = np.stack([np.arange(rows) % 2, np.full(rows, 1_000.1)], axis=1).astype(np.float32)
+    mean, spread = moments(features)
+    assert mean.tolist() == pytest.approx([0.5, 1_000.1], rel=1e-6)
+    assert spread.tolist() == pytest.approx([0.5, 0.0], abs=1e-9)
 
 
 def test_what_comes_in_stays_bounded_and_a_constant_cannot_blow_up() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infra.errors import ConfigurationError, GateError
 from offline.calibration import Calibration
 from offline.examples import Examples
-from offline.export_ranker import blend_logits
+from offline.export_ranker import blend_logits, export_catboost
 from offline.metrics import average_precision
 from offline.ranker_checkpoint import load_rankers, save_rankers
 from offline.rankers import (
@@ -26,7 +26,7 @@ from offline.rankers import (
     mean_average_precision,
     train_rankers,
 )
-from offline.train_catboost import CatBoostConfig, catboost_scores
+from offline.train_catboost import LOSSES, CatBoostConfig, catboost_scores, train_catboost
 from offline.train_ranking import RankingConfig, mmoe_logits
 from streams.encoder import onnx_session
 
@@ -100,11 +100,19 @@ def test_the_blend_is_the_mean_of_logits_by_hand() -> None:
     np.testing.assert_allclose(blend_logits(one, other), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["Logloss", "MAP", ""])
+@pytest.mark.parametrize("loss", ["MultiClass", "MAP", ""])
 def test_a_loss_that_cannot_be_exported_is_refused(loss: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"allowed: YetiRank, PairLogit, QuerySoftMax, QueryRMSE"):
+    with pytest.raises(ConfigurationError, match=r"allowed: Logloss, YetiRank, PairLogit, QuerySoftMax, QueryRMSE"):
         CatBoostConfig(loss=loss)
     assert CatBoostConfig(loss="YetiRank:mode=MAP;top=12").loss.endswith("12")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_leaves_as_one_sum_of_trees(loss: str, tmp_path: Path) -> None:
+    rows = shop(seed=2).features
+    model = train_catboost(shop(), replace(CONFIG.catboost, loss=loss), seed=1)
+    assert export_catboost(model, Calibration(), tmp_path / "trees.onnx", rows) < 1e-5
+    assert mean_average_precision(catboost_scores(model, rows), shop(seed=2).label("purchase"), shop().group) > 0.8
 
 
 def test_the_same_seed_gives_the_same_scores(rankers: Rankers) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import softplus
 
 from offline.examples import TASKS, Examples
-from offline.ranking_batches import batches, keep_some, spans
+from offline.ranking_batches import batches, customer_weights, keep_some, spans
 from offline.ranking_losses import ranking_loss
 
 
@@ -61,6 +61,17 @@ def test_left_out_rows_are_stood_for_and_none_that_was_bought_is_left_out() -> N
     assert (weights[bought] == 1).all()
     assert weights.sum() == pytest.approx(len(given), rel=0.05)
     assert (np.diff(rows) > 0).all()
+
+
+def test_a_customer_weighs_one_over_the_root_of_what_they_bought() -> None:
+    """Of three candidates each, one customer took one, the next all but one, the last none."""
+    group = np.repeat([3, 4, 9], 3)
+    bought = np.array([0, 1, 0, 1, 0, 1, 0, 0, 0], np.float32)
+    given = Examples(np.zeros((9, 1), np.float32), np.stack([bought] * 3, axis=1), group, np.zeros(9, np.int64))
+    assert customer_weights(given).tolist() == pytest.approx([1, 1, 1, *[0.5**0.5] * 3, 1, 1, 1])
+    assert len(customer_weights(Examples.empty(1))) == 0
+    (batch,) = islice(batches(given, 3, 1.0, np.random.default_rng(1)), 1)
+    assert batch.weights == pytest.approx(customer_weights(given)[batch.rows])
 
 
 def test_spans() -> None:
