@@ -125,17 +125,31 @@ def test_the_same_seed_gives_the_same_scores(rankers: Rankers) -> None:
     assert without_seconds[0] == without_seconds[1]
 
 
-def judged(map12: float) -> Judgement:
-    return Judgement(map12, 0.1, 0.0, 0.1, 0.0, 1, Calibration())
+def judged(map12: float, error: float = 0.0) -> Judgement:
+    return Judgement(map12, 0.1, 0.0, 0.1, 0.0, 1, Calibration(), map12_error=error)
 
 
 def test_the_better_one_serves() -> None:
     assert better({"mmoe": judged(0.2), "catboost": judged(0.3)}) == "catboost"
     assert better({"mmoe": judged(0.3), "catboost": judged(0.2)}) == "mmoe"
     assert better({"mmoe": judged(0.3), "catboost": judged(0.3)}) == "mmoe"
-    assert better({"mmoe": judged(0.2), "catboost": judged(0.3), "blend": judged(0.3)}) == "catboost"
+    assert better({"mmoe": judged(0.2), "catboost": judged(0.3), "blend": judged(0.29)}) == "catboost"
     assert better({"mmoe": judged(0.2), "catboost": judged(0.3), "blend": judged(0.31)}) == "blend"
     assert better({}) == "mmoe"
+
+
+def test_the_blend_serves_where_one_alone_was_better_by_chance() -> None:
+    """Within one standard error of the best; CatBoost as near as that does not."""
+    near = {"mmoe": judged(0.3), "catboost": judged(0.299, 0.002), "blend": judged(0.299, 0.002)}
+    assert better(near) == "blend"
+    assert better(near | {"blend": judged(0.297, 0.002)}) == "mmoe"
+
+
+def test_the_error_of_a_judgement_is_that_of_the_difference_over_customers(rankers: Rankers) -> None:
+    best = max(rankers.judgements.values(), key=lambda found: found.map12)
+    assert best.map12_error == 0.0
+    assert all(0.0 <= found.map12_error < 0.1 for found in rankers.judgements.values())
+    assert rankers.judgements["catboost"].map12_error != rankers.judgements["mmoe"].map12_error
 
 
 @pytest.mark.parametrize(("serving", "peers"), [("mmoe", ["catboost"]), ("catboost", ["mmoe"]), ("blend", NAMES[:2])])
