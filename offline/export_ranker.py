@@ -20,6 +20,7 @@ from offline.calibration import Calibration
 from offline.export import OPSET, TOLERANCE, export_network
 from offline.models.mmoe import MMOE, ExplainedScorer, MMOEScorer
 from offline.train_catboost import catboost_scores
+from offline.tree_graph import tree_nodes, trees_of
 from streams.encoder import onnx_session
 
 if TYPE_CHECKING:
@@ -48,27 +49,24 @@ def export_catboost(model: CatBoost, calibration: Calibration, path: Path, sampl
     Raises:
         GateError: it differs by more than offline.export.TOLERANCE.
     """
-    model.save_model(str(path), format="onnx")
-    trees = onnx.load(str(path))
-    (node,) = trees.graph.node  # one TreeEnsembleRegressor
-    nodes = [
-        node,
-        helper.make_node("Mul", [node.output[0], "scale"], ["scaled"]),
+    nodes, constants = tree_nodes(trees_of(model), "features", "raw")
+    nodes += [
+        helper.make_node("Mul", ["raw", "scale"], ["scaled"]),
         helper.make_node("Add", ["scaled", "shift"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["scores"]),
     ]
-    width = trees.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    constants += [
+        helper.make_tensor("scale", TensorProto.FLOAT, [1], [calibration.scale]),
+        helper.make_tensor("shift", TensorProto.FLOAT, [1], [calibration.shift]),
+    ]
     graph = helper.make_graph(
         nodes,
         "catboost",
-        [helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, ["batch", width])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", sample.shape[1]])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 1])],
-        [
-            helper.make_tensor("scale", TensorProto.FLOAT, [1], [calibration.scale]),
-            helper.make_tensor("shift", TensorProto.FLOAT, [1], [calibration.shift]),
-        ],
+        constants,
     )
-    _save(graph, {"": OPSET} | {entry.domain: entry.version for entry in trees.opset_import}, path)
+    _save(graph, {"": OPSET}, path)
     return _difference(path, sample, calibration.apply(catboost_scores(model, sample)))
 
 

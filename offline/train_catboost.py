@@ -82,9 +82,7 @@ def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rou
     )
     with step("catboost", trees) as progress:
         model.fit(pool, callbacks=[_Advance(progress)])
-    # A classifier's graph would end in labels and a map of probabilities; the sum of one model is no classifier to
-    # catboost any more, and leaves as one sum of trees.
-    return catboost.sum_models([model], weights=[1.0])
+    return model
 
 
 def catboost_scores(model: CatBoost, features: Floats, trees: int = 0) -> Floats:
