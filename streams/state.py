@@ -215,9 +215,7 @@ def _told_apart(
     return outcomes, fresh
 
 
-def _remembered(
-    state: CustomerState, arrivals: Arrivals, outcomes: Sequence[Outcome], bounds: Bounds
-) -> CustomerState:
+def _remembered(state: CustomerState, arrivals: Arrivals, outcomes: Sequence[Outcome], bounds: Bounds) -> CustomerState:
     """With the articles of expired purchases among those bought; the same object where all are known."""
     past = state.past
     expired = [

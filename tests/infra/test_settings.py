@@ -86,6 +86,7 @@ def test_every_setting_can_come_from_the_environment(key: str) -> None:
         "clock.started_at": "5",
         "clock.speed": "2",
         "log.level": "debug",
+        "http.share_port": "true",
         "page.enabled": "false",
         "page.prices": "false",
         "page.hide_bought": "true",

@@ -36,3 +36,9 @@ def test_blas_and_openmp_use_the_threads_they_are_allowed(given: str | None, exp
     threads = set(json.loads(done.stdout))
     # OpenBLAS takes no more threads than there are cores.
     assert threads <= {expected, min(expected, os.cpu_count() or 1)}, threads
+
+
+def test_waiting_threads_get_their_turn_ten_times_sooner() -> None:
+    script = "import sys; from infra.threads import take_turns; take_turns(); print(sys.getswitchinterval())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(0.0005)

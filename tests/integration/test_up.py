@@ -150,8 +150,8 @@ def test_a_broker_that_is_named_and_asked_for_is_refused(tmp_path: Path) -> None
         ({}, {"processes": ["wroker"]}, "unknown process 'wroker'; allowed are worker, responder, api"),
         (
             {},
-            {"processes": ["api", "worker", "worker", "api"]},
-            "'api' is named more than once; only worker",
+            {"processes": ["api", "archiver", "worker", "worker", "archiver", "api"]},
+            "'archiver' is named more than once; only worker, responder, api may be",
         ),
         ({"MODISTE_HTTP__PORT": "0"}, {"kafka": "red"}, "unknown broker 'red'; allowed are tansu, apache"),
     ],

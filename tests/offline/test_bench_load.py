@@ -111,6 +111,7 @@ def test_http_and_kafka_are_measured_with_real_processes(bundle: Bundle, monkeyp
     asked = [*given, "--through", "http", "--through", "kafka", "--no-rps", "--json"]
     report = json.loads(CliRunner().invoke(bench, asked, catch_exceptions=False).stdout)
     assert (report["articles"], report["customers"], report["broker"]) == (300, 20, "tansu")
+    assert (report["gateways"], report["responders"]) == (2, 2)
     assert "in_process" not in report and "rps" not in report
     for line in ("http", "kafka"):
         row = report[line]
