@@ -59,14 +59,15 @@ class History:
         Computed once; not to be written to."""
         known = self._interest.get(days)
         if known is None:
-            items, inverse = self._acted
+            items, inverse = self.acted
             weights = INTEREST[self.act_types] * np.exp(-self.act_ages / days)
             known = items, np.bincount(inverse, weights=weights, minlength=len(items)).astype(np.float64, copy=False)
             self._interest[days] = known
         return known
 
     @cached_property
-    def _acted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def acted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The articles of all acts, int64[m] ascending, and where each act's stands among them, int64[a]."""
         return np.unique(self.acts, return_inverse=True)
 
 

@@ -51,7 +51,8 @@ class Lister:
         """What is found and what is pinned, without what a rule forbids."""
         trace.append({"stage": "retrieval", "candidates": len(found)})
         pins = self._book.pins(prepared.request)
-        found = found.with_rows(pins[~np.isin(pins, found.item_idx)])
+        if len(pins):
+            found = found.with_rows(pins[~np.isin(pins, found.item_idx)])
         dropped: dict[str, Ints] = {}
         keep = np.ones(len(found), np.bool_)
         for rule, mask in self._book.masks(prepared.request, prepared.query.history, prepared.segment, found.item_idx):

@@ -20,7 +20,6 @@ from serving.rhythm import NEVER
 from serving.rules import BAND
 from serving.runtime import Catalog
 from serving.wording import DID, ago, every, name_of
-from streams.distinct import distinct
 from streams.encoder import MICROS_A_DAY
 from streams.events import CART, PURCHASE, VIEW, from_micros
 
@@ -221,7 +220,7 @@ class _Teller:
     @cached_property
     def _nearest(self) -> Ints:
         """For each article the one acted on whose content is most like its own, int64[R], -1 where none is alike."""
-        acted = distinct(self._history.acts)
+        acted, _ = self._history.acted
         if not len(acted):
             return np.full(len(self._rows), -1)
         content = self._catalog.content

@@ -154,7 +154,7 @@ class RuleBook:
         return keep
 
     def _bought(self, history: History, rows: Ints) -> Mask:
-        found = np.isin(rows, history.items)
+        found = among_ascending(rows, history.items)
         if len(history.earlier):
             found |= among_ascending(self._items.keys[rows], history.earlier)
         return found

@@ -34,7 +34,7 @@ class Repurchase:
 
 def needs(history: History) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Articles acted on, int64[m] ascending, and how much each is needed at the history's moment, float64[m]."""
-    items, inverse = np.unique(history.acts, return_inverse=True)
+    items, inverse = history.acted
     weights = INTEREST[history.act_types] * faded(history.act_ages)
     need = np.bincount(inverse, weights=weights, minlength=len(items)).astype(np.float64)
     need[np.searchsorted(items, history.items)] *= due_lift(history)

@@ -10,6 +10,7 @@ from serving.items import ItemTable
 from serving.retrieval.candidates import NOTHING, Found, Ints, best
 from serving.retrieval.query import Query
 from serving.statistics import ItemStatistics
+from streams.distinct import among_ascending
 
 # A customer comes back for another colour within days, not months.
 INTEREST_DAYS = 14.0
@@ -40,7 +41,7 @@ class Variants:
         of = np.repeat(np.arange(len(products)), sizes)
         rows = self._members[np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + starts[of]]
         share = self._sold[rows] / np.bincount(of, weights=self._sold[rows])[of]
-        other = ~np.isin(rows, acted)
+        other = ~among_ascending(rows, acted)
         return best(rows[other], (wanted[of] * share)[other], k)
 
 
