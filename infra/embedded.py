@@ -149,12 +149,12 @@ def _accepts(port: int) -> bool:
         return False
 
 
-def claim_port(port: int, *, what: str, remedy: str, host: str = HOST) -> int:
+def claim_port(port: int, *, what: str, remedy: str, host: str = HOST, share: bool = False) -> int:
     """The port, if nothing listens on it; a free one for 0. Raises PortTaken saying who listens there,
     ConfigurationError for an address that is not ours or needs rights we lack.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
@@ -182,6 +182,11 @@ def listener(port: int) -> str | None:
         except OSError:  # gone meanwhile, or another user's
             continue
     return None
+
+
+def listeners(port: int) -> int:
+    """How many sockets listen on a TCP port of this machine; 0 where that cannot be seen."""
+    return len(set(_listening_inodes(port)))
 
 
 def _listening_inodes(port: int) -> Iterator[str]:

@@ -67,7 +67,7 @@ class Examples:
         )
 
     @classmethod
-    def join(cls, parts: list[Examples]) -> Examples:
+    def drain(cls, parts: list[Examples]) -> Examples:
         """Parts of the same tasks one after the other; their groups stay apart. Empties the list as it goes: each week
         of a year is a few hundred megabytes, which need not be held twice."""
         rows = sum(map(len, parts))

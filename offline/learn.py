@@ -108,7 +108,7 @@ class Learner:
             for n, cut in enumerate(cuts):
                 self._tower(tower, cut, refresh if n or warm else config.tower, n)
                 parts.append(self._week(tower, cut, n, progress))
-        examples = Examples.join(parts)
+        examples = Examples.drain(parts)
         rankers = self._rankers(examples)
         self._tower(tower, shop.cut, refresh, len(cuts))
         catalog = self.timed("catalog", lambda: self._catalog(tower, shop.cut, "data-cut"))

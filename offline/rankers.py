@@ -134,8 +134,8 @@ def train_rankers(examples: Examples, config: RankingConfig, horizon: int, *, se
 
 
 def better(judgements: dict[str, Judgement]) -> str:
-    """The name with the highest MAP@12, the first of NAMES on a tie or where nothing was judged; the blend where it is
-    within one standard error of that (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3)."""
+    """The name with the highest MAP@12, the first of NAMES where two tie or nothing was judged; the blend where it is
+    no more than one standard error behind."""
     judged = [name for name in NAMES if name in judgements]
     best = max(judged, key=lambda name: judgements[name].map12, default=MMOE_NAME)
     blend = judgements.get(BLEND_NAME)
@@ -199,14 +199,17 @@ def _judge(fit: Examples, held: Examples, config: RankingConfig, seed: int) -> d
     judged = {MMOE_NAME: mmoe, CATBOOST_NAME: trees, BLEND_NAME: blend}
     scores = {MMOE_NAME: mmoe_scores, CATBOOST_NAME: tree_scores, BLEND_NAME: blend_scores}
     bought = held.label("purchase")
-    each = {name: average_precisions(found, bought, held.group) for name, found in scores.items()}
+    errors = errors_behind({name: average_precisions(found, bought, held.group) for name, found in scores.items()})
+    return {name: replace(found, map12_error=errors[name]) for name, found in judged.items()}
+
+
+def errors_behind(each: dict[str, npt.NDArray[np.float64]]) -> dict[str, float]:
+    """Of the mean by which each lies below the best one, the standard error over customers; 0 where there is one."""
     best = max(each.values(), key=np.mean)
-    return {name: replace(found, map12_error=_mean_error(best - each[name])) for name, found in judged.items()}
-
-
-def _mean_error(values: npt.NDArray[np.float64]) -> float:
-    """Standard error of their mean."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    customers = len(best)
+    if customers < 2:
+        return dict.fromkeys(each, 0.0)
+    return {name: float((best - found).std(ddof=1) / np.sqrt(customers)) for name, found in each.items()}
 
 
 def _judge_mmoe(fit: Examples, held: Examples, config: RankingConfig, seed: int) -> tuple[Judgement, Floats]:

@@ -15,7 +15,7 @@ def ranking_loss(
 
     Args:
         outputs: (B, T) logits, and log1p of the amount for `spend`. labels: (B, T), see offline.examples.Examples.
-        weights: (B,) how many rows each stands for.
+        weights: (B,) what each row counts, see offline.ranking_batches.Batch; `spend` goes without.
         side_weight: of every task but `purchase`; `spend` counts where something was bought.
     """
     bought = labels[:, tasks.index("purchase")]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 # Those whose trees add up to one score of a candidate.
 LOSSES = ("Logloss", "YetiRank", "PairLogit", "QuerySoftMax", "QueryRMSE")
+POINTWISE = ("Logloss", "QueryRMSE")  # those that weigh each row by itself
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,18 @@ def train_catboost(examples: Examples, config: CatBoostConfig, *, seed: int, rou
         ConfigurationError: catboost is not installed.
     """
     catboost = load_catboost()
-    rows, _ = keep_some(examples, config.negatives, np.random.default_rng(seed))
+    rows, stands_for = keep_some(examples, config.negatives, np.random.default_rng(seed))
+    bought = examples.label("purchase")[rows]
+    customers = customer_weights(examples)[rows]
+    # What was only viewed is kept whole and must not count more than what was drawn. That all of them count less than
+    # they are, beside purchases, shifts every score alike, which calibration takes back.
+    weights = np.where(bought > 0, 1.0, stands_for * config.negatives) * customers
+    pointwise = config.loss.partition(":")[0] in POINTWISE
     pool = catboost.Pool(
         np.ascontiguousarray(examples.features[rows]),
-        examples.label("purchase")[rows],
+        bought,
         group_id=examples.group[rows],
-        weight=customer_weights(examples)[rows],
+        **({"weight": weights} if pointwise else {"group_weight": customers}),
     )
     trees = config.rounds if rounds is None else rounds
     model = catboost.CatBoost(

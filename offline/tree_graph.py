@@ -47,7 +47,7 @@ def trees_of(model: CatBoost) -> Trees:
         told = json.loads(path.read_bytes())
     place = [feature["flat_feature_index"] for feature in told["features_info"]["float_features"]]
     grown = told["oblivious_trees"]
-    depth = max(1, *(len(tree["splits"] or ()) for tree in grown))
+    depth = max([1, *(len(tree["splits"] or ()) for tree in grown)])
     feature = np.zeros((depth, len(grown)), np.int64)
     border = np.full((depth, len(grown)), np.inf, np.float32)
     leaves = np.zeros((len(grown), 2**depth), np.float32)

@@ -56,9 +56,9 @@ class Networks:
         weeks = len(self.note.cuts) - 1
         found = (load_examples(self.directory / f"examples-{n}.npz") for n in range(weeks))
         whole = [part for part in found if part is not None]
-        if rankers is None or len(whole) < weeks:
+        if rankers is None or not whole or len(whole) < weeks:
             raise DataError("its ranker or examples are gone; let a run train again", file=str(self.directory))
-        return rankers, Examples.join(whole)
+        return rankers, Examples.drain(whole)
 
     def content(self, items: ItemTable, fresh: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Content vectors float32[n, c] of `items` in the space that the networks know.

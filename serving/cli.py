@@ -87,9 +87,8 @@ def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     # asyncio turns Nagle's delay off only where the protocol is named, and without that an answer of two writes waits
     # 40 ms for the client's acknowledgement of the first.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if share:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # Not both: with SO_REUSEADDR somebody else could take a port that is bound and not listened on yet.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if share else socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         if not share:

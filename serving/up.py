@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -22,7 +23,7 @@ import click
 from pydantic import SecretStr
 
 from infra.apache_kafka import apache_kafka
-from infra.embedded import Server, claim_port, tansu, valkey
+from infra.embedded import Server, claim_port, listeners, tansu, valkey
 from infra.errors import BundleNotFound, ConfigurationError
 from infra.kafka import ensure_topics
 from infra.redis_client import connect_sync
@@ -153,15 +154,15 @@ def start_stack(
         raise ConfigurationError(
             "redis.url is memory://, which each process would have for itself; give redis://host:port or embedded://"
         )
-    api_url, settings = _claim_http(settings) if "api" in processes else (None, settings)
     if processes.count("api") > 1:
         settings = _with(settings, "http", share_port=True)
+    api_url, settings = _claim_http(settings) if "api" in processes else (None, settings)
     servers, settings = _servers(settings, kafka=kafka, kafka_port=kafka_port, redis_port=redis_port)
     env = settings_env(settings)
     specs = [server.spec for server in servers]
     for place, name in enumerate(processes):
         earlier = processes[:place].count(name)
-        ready = (lambda url=api_url: _http_answers(f"{url}healthz")) if name == "api" else None
+        ready = partial(_serves, settings.http.port, f"{api_url}healthz", earlier + 1) if name == "api" else None
         child_env = {**settings_env(settings, without=NEEDLESS.get(name, ())), **(extra_env or {})}
         called = f"{name}-{earlier + 1}" if earlier else name
         specs.append(ProcessSpec(called, modiste_argv(*PROCESSES[name]), child_env, ready=ready))
@@ -218,7 +219,9 @@ def _servers(settings: Settings, *, kafka: str, kafka_port: int, redis_port: int
 def _claim_http(settings: Settings) -> tuple[str, Settings]:
     host = settings.http.host
     remedy = "MODISTE_HTTP__PORT=0 takes any free one, MODISTE_HTTP__PORT=8001 that one"
-    port = claim_port(settings.http.port, what="the HTTP gateway", remedy=remedy, host=host)
+    port = claim_port(
+        settings.http.port, what="the HTTP gateway", remedy=remedy, host=host, share=settings.http.share_port
+    )
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"
     return url, _with(settings, "http", port=port)
@@ -227,6 +230,11 @@ def _claim_http(settings: Settings) -> tuple[str, Settings]:
 def _with(settings: Settings, section: str, **values: object) -> Settings:
     branch = getattr(settings, section).model_copy(update=values)
     return settings.model_copy(update={section: branch})
+
+
+def _serves(port: int, url: str, gateways: int) -> bool:
+    """Whether so many listen there and one of them answers: which one, the kernel decides."""
+    return (gateways == 1 or listeners(port) >= gateways) and _http_answers(url)
 
 
 def _http_answers(url: str) -> bool:

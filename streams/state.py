@@ -68,7 +68,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Past:
-    """The events that have left the window.
+    """The events that have left the window; of those that came too late even to be counted, what was bought.
 
     totals: of them all · occurred_at: int64[m], keys: uint64[m] of the newest m, sorted by both (the ledger) ·
     bought: uint64[b] keys of the articles purchased, ascending, the smallest where they are too many · whole: `bought`
@@ -161,7 +161,8 @@ def state_before(state: CustomerState, until: int) -> CustomerState:
 def fold(state: CustomerState, events: Sequence[Event], bounds: Bounds = BOUNDS) -> tuple[CustomerState, list[Outcome]]:
     """Add events to a state. Pure; returns the new state (the same object if nothing changed) and one outcome an event.
 
-    An `event_id` names one content for ever: of two that differ, the first to arrive stays.
+    An `event_id` names one content for ever: of two that differ, the first to arrive stays. A purchase that expired may
+    change the state: its article was bought.
 
     Raises:
         ValueError: an event of another customer (a programming error: the caller groups by customer).

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from infra.embedded import listeners
 from infra.errors import ConfigurationError, PortTaken
 from infra.settings import load_settings
 from serving.up import modiste_argv, settings_env, start_stack
@@ -161,6 +162,14 @@ def test_wrong_use_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         start_stack(load_settings(given), **options)
+
+
+def test_two_gateways_share_a_port_and_both_are_there_when_it_is_up(tmp_path: Path) -> None:
+    settings = load_settings({"MODISTE_HTTP__PORT": "0", "MODISTE_DATA_DIR": str(tmp_path)})
+    with (tmp_path / "log").open("w") as log, start_stack(settings, processes=("api", "api"), out=log) as stack:
+        assert stack.api_url is not None
+        assert listeners(stack.settings.http.port) == 2
+        assert accepts(stack.api_url)
 
 
 def test_children_get_exactly_these_settings() -> None:

@@ -122,12 +122,12 @@ def test_limit_draws_customers_and_the_same_seed_the_same_ones() -> None:
     assert not np.array_equal(one.features, other.features)
 
 
-def test_join_keeps_groups_apart() -> None:
+def test_drain_keeps_groups_apart() -> None:
     first = examples([*PAST, bought(-1, "anna", "milk"), bought(-1, "bert", "milk")])
     empty = examples(PAST)
     second = examples([*PAST, bought(-1, "cleo", "milk")])
     parts = [first, empty, second]
-    joined = Examples.join(parts)
+    joined = Examples.drain(parts)
     assert not parts  # so that what it was made of can be given back
     assert np.unique(joined.group).tolist() == [0, 1, 2]
     assert joined.group[len(first) :].tolist() == [2] * len(second)

@@ -20,12 +20,23 @@ def two_on_one_port() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield first, second
 
 
-def test_a_port_is_for_one_unless_it_is_shared() -> None:
-    with listen(HOST, 0) as alone:
-        port = alone.getsockname()[1]
-        for share in (False, True):
-            with pytest.raises(PortTaken, match=f"cannot listen on {HOST}:{port} .*MODISTE_HTTP__PORT"):
-                listen(HOST, port, share=share)
+@pytest.mark.parametrize(("first", "second"), [(False, False), (False, True), (True, False)])
+def test_a_port_is_for_one_unless_all_share_it(first: bool, second: bool) -> None:
+    with listen(HOST, 0, share=first) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"cannot listen on {HOST}:{port} .*MODISTE_HTTP__PORT"):
+            listen(HOST, port, share=second)
+
+
+def test_a_shared_port_can_be_taken_again_at_once() -> None:
+    """With a connection that its last owner closed still in the kernel's books."""
+    with listen(HOST, 0, share=True) as last:
+        last.listen()
+        address = last.getsockname()
+        with socket.create_connection(address) as client:
+            last.accept()[0].close()
+            assert client.recv(1) == b""
+    listen(HOST, address[1], share=True).close()
 
 
 def test_connections_go_to_each_of_those_who_share_a_port() -> None:
