@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infra.clock import ManualClock
-from offline.bench_diversity import K, measure_diversity
+from offline.bench_diversity import measure_diversity
 from offline.examples import purchases_between
 from offline.histories import load_histories
 from offline.metrics import average_precision
@@ -20,8 +20,14 @@ from streams.events import to_micros
 from streams.store import StoredCustomer
 from tests.support.tiny_fixture import Tiny
 
+K = 4
 
-def test_without_diversity_it_is_what_full_scores_and_with_it_lists_are_wider(tiny: Tiny) -> None:
+
+def test_without_diversity_it_is_what_full_scores_and_with_it_lists_are_wider(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lists of four: twelve of the thirteen articles there are would be as wide in any order."""
+    monkeypatch.setattr("offline.bench_diversity.K", K)
     cut = tiny.runtime.manifest.trained_through - timedelta(days=7)  # the log ends where the bundle's training does
     histories = load_histories(tiny.log)
     bought = purchases_between(histories, tiny.runtime.items, to_micros(cut), to_micros(cut + timedelta(days=7)))
