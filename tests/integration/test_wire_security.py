@@ -173,6 +173,7 @@ async def test_a_broker_that_refuses_is_understood(
         assert all(name in said for name in names), said
         assert GUESS.get_secret_value() not in said + caplog.text
         assert KAFKA_PASSWORD not in said + caplog.text
+    await asyncio.sleep(0.2)  # aiokafka closes what was refused without waiting for it, and the loop ends here
 
 
 async def test_a_user_without_rights_is_told_so(broker: SecuredBroker) -> None:
