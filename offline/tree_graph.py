@@ -3,7 +3,7 @@
 They are oblivious: all nodes of a level ask one question, so a tree is as many comparisons as it has levels and one
 look into a table of leaves (Prokhorenkova et al., NeurIPS 2018, section 4). Written so, all trees answer all rows at
 once. ONNX's own operator for trees walks each row through each tree: on 288 rows and 160 trees of six levels it took
-1.17 ms, this 0.30, and CatBoost itself 0.25.
+1.10 ms, this 0.29, and CatBoost itself 0.26.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ PROBLEM = "Problem"
 INT64 = 2**63
 
 
-# FastAPI calls a plain function in a thread: 0.3 ms for looking something up.
+# Coroutines, for FastAPI calls a plain function in another thread, only to look something up.
 async def get_gateway(request: Request) -> Gateway:
     """The gateway that the lifespan opened."""
     return cast(Gateway, request.state.gateway)
