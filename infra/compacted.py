@@ -83,9 +83,7 @@ class CompactedTable:
         attempt = 0
         while True:
             try:
-                async with BatchConsumer(
-                    self._settings, [self._topic], None, batch_size=BATCH, hold_ms=HOLD_MS
-                ) as consumer:
+                async with BatchConsumer(self._settings, [self._topic], batch_size=BATCH, hold_ms=HOLD_MS) as consumer:
                     await self._read_all(consumer)
                     attempt = 0
                     while True:

@@ -1,30 +1,22 @@
-"""Consumers of the Kafka-protocol broker: one that closes cleanly, and a group member that reads whole batches."""
+"""Consumers of the Kafka-protocol broker: one that closes cleanly, and one that reads whole batches.
+
+Whoever shares its topics with others takes `infra.kafka_group.GroupConsumer`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from infra.errors import BrokerUnavailable
 from infra.kafka import broker_errors, connecting
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
-
-# A consumer whose store is down does not poll for long; it must not be thrown out of the group for it.
-MAX_POLL_INTERVAL_MS = 3_600_000
-# A member learns of a rebalance by its heartbeat, and all of them read nothing until the last one has learned of it.
-HEARTBEAT_MS = 300
-
-RebalanceHook = Callable[[set[TopicPartition]], Awaitable[None]]
 
 
 class ClosingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -46,92 +38,53 @@ class ClosingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             await self._client.close()
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, on_revoked: RebalanceHook | None, on_assigned: RebalanceHook | None) -> None:
-        self._on_revoked = on_revoked
-        self._on_assigned = on_assigned
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        if self._on_revoked is not None:
-            await self._on_revoked(set(revoked))
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        if self._on_assigned is not None:
-            await self._on_assigned(set(assigned))
-
-
-def _assignor() -> type[AbstractPartitionAssignor]:
-    """Partitions stay with their members where they can.
-
-    One and no more: with several, aiokafka 0.14 joins once for each, every time with another list, and at every change
-    of it the broker begins a rebalance. Two members whose joins cross then keep each other rebalancing for minutes.
-    The protocol itself is the eager one: that version sends no owned partitions along, so it has no cooperative one.
-    """
-
-    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]
-        """The library keeps what a member owns on the class: one class a consumer, or two of a process mix theirs."""
-
-    return Sticky
-
-
 class BatchConsumer:
-    """A member of a consumer group that reads batches and commits only when told to.
+    """An onlooker that reads batches: all partitions of its topics, or those that `assign` names; no group, no commits.
 
     Args:
-        group: None reads all partitions as an onlooker, without a group and without commits.
+        topics: all of whose partitions are read; none of them: those that `assign` names.
         batch_size: most messages one `getmany` returns.
-        from_beginning: where a group without a committed offset begins; else with what comes from now on.
+        from_beginning: begin with what there is; else with what comes from now on.
         hold_ms: how long the broker may hold a fetch that finds nothing; None: as the settings say, which is short. Who
             can wait costs both sides less.
-        on_revoked: awaited before partitions are given up; finish and commit their messages here, in less
-            than the session timeout.
-        on_assigned: awaited when partitions have been taken over.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
         topics: Sequence[str],
-        group: str | None,
         *,
         batch_size: int,
         from_beginning: bool = True,
         hold_ms: int | None = None,
-        on_revoked: RebalanceHook | None = None,
-        on_assigned: RebalanceHook | None = None,
     ) -> None:
         self._settings = settings
         self._topics = list(topics)
-        self._group = group
         self._batch_size = batch_size
         self._from_beginning = from_beginning
         self._hold_ms = settings.fetch_wait_ms if hold_ms is None else hold_ms
-        self._listener = _Listener(on_revoked, on_assigned)
         self._consumer: Any = None
 
     async def start(self) -> None:
-        """Connect and join the group.
+        """Connect.
 
         Raises:
             ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
         """
-        settings = self._settings
         consumer = ClosingConsumer(
-            group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest" if self._from_beginning else "latest",
             fetch_max_wait_ms=self._hold_ms,
-            session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
-            request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            request_timeout_ms=self._settings.request_timeout_ms,
             max_poll_records=self._batch_size,
-            partition_assignment_strategy=(_assignor(),),
-            **client_arguments(settings),
+            **client_arguments(self._settings),
         )
-        consumer.subscribe(self._topics, listener=self._listener)
+        if self._topics:
+            consumer.subscribe(self._topics)
+        else:
+            consumer.assign([])
         try:
-            async with connecting(settings):
+            async with connecting(self._settings):
                 await consumer.start()
         except BaseException:
             await consumer.stop()
@@ -139,7 +92,7 @@ class BatchConsumer:
         self._consumer = consumer
 
     async def stop(self) -> None:
-        """Leave the group and disconnect. Commits nothing."""
+        """Disconnect."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             with broker_errors(self._settings):
@@ -155,6 +108,13 @@ class BatchConsumer:
     @property
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._consumer.assignment()) if self._consumer is not None else frozenset()
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions from these offsets on, and no others; what was fetched ahead is dropped. An offset that
+        is not there any more stands for the first that is."""
+        self._consumer.assign(list(positions))
+        for place, offset in positions.items():
+            self._consumer.seek(place, offset)
 
     async def positions(self, *, wait_s: float = 1.0) -> dict[TopicPartition, int]:
         """The next offset to read of each partition; those not known within `wait_s` are left out."""
@@ -188,24 +148,3 @@ class BatchConsumer:
                 timeout_ms=timeout_ms, max_records=self._batch_size
             )
             return records
-
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
-        """Commit the next offset to read of each partition, for those still assigned to us.
-
-        Returns False when the group has moved on (a rebalance took them): the new owner reads the messages
-        again.
-
-        Raises:
-            BrokerUnavailable: no answer.
-        """
-        mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment}
-        if not mine:
-            return not offsets
-        try:
-            with broker_errors(self._settings):
-                await self._consumer.commit(mine)
-        except BrokerUnavailable as error:
-            if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
-                return False
-            raise
-        return len(mine) == len(offsets)

@@ -93,7 +93,7 @@ async def http_line(url: str) -> AsyncIterator[HttpLine]:
 @contextlib.asynccontextmanager
 async def kafka_line(settings: Settings) -> AsyncIterator[KafkaLine]:
     kafka = settings.kafka
-    consumer = BatchConsumer(kafka, [RECOMMENDATIONS], None, batch_size=1_000, from_beginning=False)
+    consumer = BatchConsumer(kafka, [RECOMMENDATIONS], batch_size=1_000, from_beginning=False)
     async with Producer(kafka) as producer, consumer:
         while not consumer.assignment:
             await consumer.getmany(timeout_ms=50)

@@ -135,7 +135,7 @@ async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
     finally:
         await store.close()
     log = Log()
-    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], None, batch_size=1_000, from_beginning=False)
+    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=1_000, from_beginning=False)
     async with Producer(settings.kafka) as producer, consumer:
         while not consumer.assignment:
             await consumer.getmany(50)

@@ -104,7 +104,7 @@ class Client:
 @contextlib.asynccontextmanager
 async def client(settings: Settings) -> AsyncIterator[Client]:
     """A connected client that hears only what is answered from now on."""
-    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], None, batch_size=500, from_beginning=False)
+    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
     async with Producer(settings.kafka) as producer, consumer:
         while not consumer.assignment:
             await consumer.getmany(timeout_ms=50)
@@ -182,7 +182,7 @@ async def applied_events(settings: Settings, events: Sequence[Event]) -> int:
 
 async def count_messages(settings: Settings, topic: str) -> int:
     """Messages on a topic, read from its beginning until nothing more comes for a second."""
-    consumer = BatchConsumer(settings.kafka, [topic], None, batch_size=1_000)
+    consumer = BatchConsumer(settings.kafka, [topic], batch_size=1_000)
     count = 0
     async with consumer:
         idle_since = time.monotonic()

@@ -18,7 +18,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from infra.clock import Clock, SystemClock
 from infra.errors import InvalidMessage, Unavailable
 from infra.kafka import backoff_s
-from infra.kafka_consumer import BatchConsumer
+from infra.kafka_assignor import Partitions
+from infra.kafka_group import GroupConsumer
 from infra.settings import Settings
 from infra.telemetry import counter
 from serving.debounce import Debounce
@@ -79,13 +80,13 @@ class Feed:
         attempt = 0
         while True:
             self._debounce, self._committed = Debounce(), {}
-            consumer = BatchConsumer(
+            consumer = GroupConsumer(
                 self._settings.kafka,
                 [CUSTOMER_UPDATES],
                 f"{self._settings.responder.group}-feed",
+                self,
                 batch_size=BATCH,
                 hold_ms=HOLD_MS,
-                on_revoked=self._revoked,
             )
             try:
                 async with consumer:
@@ -99,12 +100,19 @@ class Feed:
             await asyncio.sleep(backoff_s(attempt, base_s=0.5))
             attempt += 1
 
-    async def _revoked(self, partitions: set[TopicPartition]) -> None:
+    async def on_assigned(self, partitions: Partitions) -> None:
+        """Nothing is known of them yet."""
+
+    async def on_revoked(self, partitions: Partitions) -> None:
+        """Who is still waited for is the next owner's."""
         self._debounce.drop(partitions)
         for partition in partitions:
             self._committed.pop(partition, None)
 
-    async def _turn(self, consumer: BatchConsumer) -> None:
+    async def on_lost(self, partitions: Partitions) -> None:
+        await self.on_revoked(partitions)
+
+    async def _turn(self, consumer: GroupConsumer) -> None:
         if self._debounce.full:
             await asyncio.sleep(self._pause_ms() / 1_000)
         else:

@@ -30,7 +30,7 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 from infra.clock import Clock
 from infra.errors import Unavailable
 from infra.kafka import backoff_s
-from infra.kafka_consumer import BatchConsumer
+from infra.kafka_group import GroupConsumer
 from infra.kafka_probe import unread
 from infra.kafka_security import bootstrap_servers, client_arguments, why_away
 from infra.settings import KafkaSettings, Settings
@@ -188,9 +188,7 @@ def build_batch_app(
         await channel.put(cast(Any, batch))
 
     intake = Intake(
-        lambda on_revoked, on_assigned: BatchConsumer(
-            kafka, topics, group, batch_size=batch_size, on_revoked=on_revoked, on_assigned=on_assigned
-        ),
+        lambda listener: GroupConsumer(kafka, topics, group, listener, batch_size=batch_size),
         hand_over,
         partial(unread, kafka),
         Limits(drain_s=min(session_s / 2, DRAIN_LIMIT_S), stall_s=kafka.stall_timeout_ms / 1_000),

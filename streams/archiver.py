@@ -153,9 +153,7 @@ class Archiver:
         attempt = 0
         while not self._stopping.is_set():
             try:
-                async with BatchConsumer(
-                    self._settings.kafka, list(self._archives), None, batch_size=BATCH
-                ) as consumer:
+                async with BatchConsumer(self._settings.kafka, list(self._archives), batch_size=BATCH) as consumer:
                     attempt = 0
                     await self._follow(consumer)
             except BrokerUnavailable as error:

@@ -69,10 +69,11 @@ class InFlight:
         return frozenset(self._tenures)
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """A new ownership begins: what was read under an earlier one is never committed under this."""
+        """A new ownership of these begins: what was read under an earlier one is never committed under this."""
         self._tenure += 1
-        self._due.clear()
-        self._tenures = dict.fromkeys(partitions, self._tenure)
+        for tp in partitions:
+            self._tenures[tp] = self._tenure
+            self._due.pop(tp, None)
 
     def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """The partitions are another's now, or nobody's."""

@@ -24,7 +24,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.errors import BrokerUnavailable
 from infra.kafka import backoff_s
-from infra.kafka_consumer import RebalanceHook
+from infra.kafka_assignor import Partitions
+from infra.kafka_group import OwnershipListener
 from infra.telemetry import counter
 from streams.batches import Batch, InFlight, batch_of
 
@@ -40,7 +41,7 @@ REPLACED = counter("consumers_replaced", "Consumers that had stopped reading and
 
 
 class Consumer(Protocol):
-    """What is needed of `infra.kafka_consumer.BatchConsumer`."""
+    """What is needed of `infra.kafka_group.GroupConsumer`."""
 
     async def start(self) -> None: ...
 
@@ -53,8 +54,8 @@ class Consumer(Protocol):
     async def positions(self) -> dict[TopicPartition, int]: ...
 
 
-ConsumerOf = Callable[[RebalanceHook, RebalanceHook], Consumer]
-"""Makes an unstarted consumer from its hooks (on_revoked, on_assigned)."""
+ConsumerOf = Callable[[OwnershipListener], Consumer]
+"""Makes an unstarted consumer that tells what becomes ours, and what is to be finished."""
 
 Unread = Callable[[Mapping[TopicPartition, int]], Awaitable[Mapping[TopicPartition, int]]]
 """Positions -> offsets of messages that a second connection finds there (`infra.kafka_probe.unread`)."""
@@ -93,7 +94,7 @@ class Intake:
         Raises:
             ConfigurationError: the URL names no server. BrokerUnavailable: it does not answer.
         """
-        consumer = self._consumer_of(self._on_revoked, self._on_assigned)
+        consumer = self._consumer_of(self)
         await consumer.start()
         if self._stopping:
             await consumer.stop()
@@ -153,6 +154,18 @@ class Intake:
                 await asyncio.sleep(backoff_s(attempt))
                 attempt += 1
 
+    async def on_assigned(self, partitions: Partitions) -> None:
+        self._in_flight.assigned(partitions)
+        self._quiet_since = self._quiet_since and time.monotonic()
+
+    async def on_revoked(self, partitions: Partitions) -> None:
+        if self._consumer is not None:
+            await self._drain(self._consumer, partitions)
+        self._in_flight.revoked(partitions)
+
+    async def on_lost(self, partitions: Partitions) -> None:
+        self._in_flight.revoked(partitions)
+
     async def _read(self) -> str:
         """Returns when stopped, or with the reason why this consumer is of no more use."""
         failing_since: float | None = None
@@ -198,7 +211,7 @@ class Intake:
                 continue
             try:
                 found = await self._consumer.positions()
-                # Not while a rebalance is on: then nobody reads, and somebody else may be the next to.
+                # What is asked back is read by nobody until somebody else does.
                 positions = {tp: offset for tp, offset in found.items() if tp in self._in_flight.owned}
                 there = await self._unread(positions)
             except BrokerUnavailable as error:
@@ -271,12 +284,3 @@ class Intake:
         except TimeoutError:
             logger.warning("not finished within %.0f s; the messages will come again", self._limits.drain_s)
         await self._commit(consumer)
-
-    async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
-        if self._consumer is not None and revoked:
-            await self._drain(self._consumer, revoked)
-        self._in_flight.revoked(revoked)
-
-    async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._in_flight.assigned(assigned)
-        self._quiet_since = self._quiet_since and time.monotonic()

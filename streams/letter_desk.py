@@ -186,7 +186,7 @@ def _mark(record: ConsumerRecord) -> Settled | None:
 
 
 async def _records(settings: KafkaSettings) -> AsyncIterator[ConsumerRecord]:
-    async with BatchConsumer(settings, [DEAD_LETTERS], None, batch_size=1_000) as consumer:
+    async with BatchConsumer(settings, [DEAD_LETTERS], batch_size=1_000) as consumer:
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S:
             for records in (await consumer.getmany(100)).values():

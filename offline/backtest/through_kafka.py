@@ -369,7 +369,7 @@ def _patient(request: RecommendationRequest) -> RecommendationRequest:
 @contextlib.asynccontextmanager
 async def _from_now_on(settings: Settings, topic: str) -> AsyncIterator[BatchConsumer]:
     """A consumer outside every group that misses nothing of what is sent after it has been handed out."""
-    consumer = BatchConsumer(settings.kafka, [topic], None, batch_size=IN_FLIGHT, from_beginning=False)
+    consumer = BatchConsumer(settings.kafka, [topic], batch_size=IN_FLIGHT, from_beginning=False)
     async with consumer:
         # Where a partition begins is asked for when it is first fetched, which may be after the first message.
         while not consumer.assignment or len(await consumer.positions()) < len(consumer.assignment):

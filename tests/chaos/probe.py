@@ -68,9 +68,7 @@ class Probe:
         decoder = msgspec.json.Decoder(Recommendations)
         while True:
             try:
-                async with BatchConsumer(
-                    self._world.settings.kafka, [RECOMMENDATIONS], None, batch_size=1_000
-                ) as consumer:
+                async with BatchConsumer(self._world.settings.kafka, [RECOMMENDATIONS], batch_size=1_000) as consumer:
                     while True:
                         for records in (await consumer.getmany(100)).values():
                             for answer in (decoder.decode(record.value) for record in records):

@@ -70,7 +70,7 @@ async def test_a_subscribed_customer_hears_of_what_they_bought(settings: Setting
     log = tmp_path / "example"
     with log.open("w") as out, listener(servers, customer, out) as example:
         try:
-            consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], None, batch_size=500, from_beginning=False)
+            consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
             async with consumer, client(settings) as one:
                 await heard(consumer, customer, 0.5)
                 await asyncio.to_thread(modiste, settings, "serving", "subscribe", customer, "--k", "3")

@@ -102,7 +102,7 @@ async def test_every_request_gets_one_answer_or_an_error(settings: Settings) -> 
         b'{"request_id":"%s-k","customer_id":"customer-00","k":0}' % run.encode(),
         b'{"request_id":"%s-strategy","customer_id":"customer-00","strategy":"magic"}' % run.encode(),
     ]
-    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], None, batch_size=500, from_beginning=False)
+    consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
     answers: dict[str, list[Recommendations]] = {}
     async with consumer, Producer(settings.kafka) as producer:
         while not consumer.assignment:

@@ -82,7 +82,7 @@ class Topics:
 @contextlib.asynccontextmanager
 async def topics(servers: Stack, name: str) -> AsyncIterator[Topics]:
     kafka = servers.settings.kafka
-    async with Producer(kafka) as producer, BatchConsumer(kafka, [RECOMMENDATIONS], None, batch_size=500) as consumer:
+    async with Producer(kafka) as producer, BatchConsumer(kafka, [RECOMMENDATIONS], batch_size=500) as consumer:
         one = Topics(producer, name)
         hearing = asyncio.create_task(one.hear(consumer))
         try:

@@ -35,7 +35,7 @@ def pointer(channel: str) -> ChannelPointer:
 
 async def told(kafka: KafkaSettings, channel: str) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    async with BatchConsumer(kafka, [BUNDLES], None, batch_size=100) as consumer:
+    async with BatchConsumer(kafka, [BUNDLES], batch_size=100) as consumer:
         for _ in range(100):
             for records in (await consumer.getmany(100)).values():
                 found += [json.loads(r.value) for r in records if r.key == channel.encode() and r.value]

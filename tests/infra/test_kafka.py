@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.structs import TopicPartition
 
 from infra.embedded import tansu
 from infra.errors import BrokerUnavailable, ConfigurationError
 from infra.kafka import Producer, TopicSpec, backoff_s, ensure_topics, list_topics
-from infra.kafka_consumer import BatchConsumer, ClosingConsumer, _assignor
+from infra.kafka_consumer import BatchConsumer, ClosingConsumer
+from infra.kafka_group import GroupConsumer
 from infra.kafka_probe import GroupOffsets
 from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
+from tests.support.consumers import Indifferent, read
 from tests.support.servers import running
 
 broker = pytest.mark.broker
@@ -34,16 +33,6 @@ async def topic(settings: KafkaSettings) -> str:
     name = f"test-{uuid.uuid4().hex[:8]}"
     await ensure_topics(settings, [TopicSpec(name, 2)])
     return name
-
-
-async def read(consumer: BatchConsumer, count: int, *, seconds: float = 30.0) -> list[bytes]:
-    """Values in order of partition and offset, once `count` are there."""
-    found: list[tuple[int, int, bytes]] = []
-    end = time.monotonic() + seconds
-    while len(found) < count and time.monotonic() < end:
-        for tp, records in (await consumer.getmany(100)).items():
-            found += [(tp.partition, r.offset, r.value or b"") for r in records]
-    return [value for _, _, value in sorted(found)]
 
 
 def test_address_is_the_url_without_its_scheme() -> None:
@@ -75,14 +64,7 @@ async def test_broker_that_is_away_is_unavailable() -> None:
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         await ensure_topics(nobody, [TopicSpec("t", 1)])
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
-        await BatchConsumer(nobody, ["t"], "g", batch_size=1).start()
-
-
-def test_members_of_one_process_do_not_share_what_they_own() -> None:
-    first, second = _assignor(), _assignor()
-    first.on_assignment(ConsumerProtocolMemberAssignment(0, [("t", [0, 1])], b""))
-    assert second.metadata({"t"}).user_data == b""
-    assert first.metadata({"t"}).user_data != b""
+        await BatchConsumer(nobody, ["t"], batch_size=1).start()
 
 
 @broker
@@ -96,7 +78,7 @@ async def test_topics_are_created_once(settings: KafkaSettings) -> None:
 async def test_a_consumer_closes_while_its_broker_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server, spec = tansu(), TopicSpec("t", 1)
     kafka = KafkaSettings(url=server.url, request_timeout_ms=2_000)
-    consumer = BatchConsumer(kafka, [spec.name], None, batch_size=1)
+    consumer = BatchConsumer(kafka, [spec.name], batch_size=1)
     with running(server, tmp_path / "broker.log"):
         await ensure_topics(kafka, [spec])
         await consumer.start()
@@ -123,64 +105,9 @@ async def test_one_key_keeps_its_order_and_nothing_is_lost(settings: KafkaSettin
         await producer.send(topic, b"anna", b"last")
         await producer.ping()
     assert sent == 500
-    async with BatchConsumer(settings, [topic], None, batch_size=100) as consumer:
+    async with BatchConsumer(settings, [topic], batch_size=100) as consumer:
         values = await read(consumer, 501)
     assert values == [str(n).encode() for n in range(500)] + [b"last"]
-
-
-@broker
-async def test_group_goes_on_after_its_last_commit(settings: KafkaSettings, topic: str) -> None:
-    group = f"g-{uuid.uuid4().hex[:8]}"
-    async with Producer(settings) as producer:
-        await producer.send_many((topic, b"anna", str(n).encode()) for n in range(10))
-    async with BatchConsumer(settings, [topic], group, batch_size=4) as consumer:
-        first: dict[TopicPartition, int] = {}
-        while not first:
-            batch = await consumer.getmany(200)
-            assert all(len(records) <= 4 for records in batch.values())
-            first = {tp: records[-1].offset + 1 for tp, records in batch.items()}
-        assert await consumer.commit(first)
-        assert not await consumer.commit({TopicPartition(topic, 99): 1})  # not ours
-    (taken,) = first.values()
-    async with BatchConsumer(settings, [topic], group, batch_size=100) as consumer:
-        values = await read(consumer, 10 - taken)
-    assert values == [str(n).encode() for n in range(taken, 10)]
-
-
-@broker
-async def test_member_is_asked_before_its_partitions_are_shared(settings: KafkaSettings, topic: str) -> None:
-    group = f"g-{uuid.uuid4().hex[:8]}"
-    revoked: list[set[TopicPartition]] = []
-
-    async def note(partitions: set[TopicPartition]) -> None:
-        if partitions:
-            revoked.append(partitions)
-
-    both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
-    async with BatchConsumer(settings, [topic], group, batch_size=10, on_revoked=note) as first:
-        while first.assignment != both:
-            await first.getmany(50)
-        async with BatchConsumer(settings, [topic], group, batch_size=10) as second:
-            async with asyncio.timeout(30):
-                while len(first.assignment) != 1 or len(second.assignment) != 1:
-                    await asyncio.gather(first.getmany(50), second.getmany(50))
-        assert revoked == [both]
-        assert first.assignment != second.assignment
-
-
-@broker
-async def test_one_more_member_is_one_rebalance(settings: KafkaSettings, topic: str) -> None:
-    """Each join more is a rebalance more for all, and members whose joins cross may never come to rest."""
-    group = f"g-{uuid.uuid4().hex[:8]}"
-    async with BatchConsumer(settings, [topic], group, batch_size=10) as first:
-        while not first.assignment:
-            await first.getmany(50)
-        before = first._consumer._coordinator.generation  # the group's rebalances so far
-        async with BatchConsumer(settings, [topic], group, batch_size=10) as second:
-            async with asyncio.timeout(30):
-                while not second.assignment or len(first.assignment) != 1:
-                    await asyncio.gather(first.getmany(50), second.getmany(50))
-            assert second._consumer._coordinator.generation == before + 1
 
 
 @broker
@@ -195,7 +122,7 @@ async def test_how_far_a_group_has_come_is_seen_from_outside_it(settings: KafkaS
         assert await producer.place_many([]) == {}
     async with GroupOffsets(settings, group) as offsets:
         assert await offsets.committed([partition]) == {partition: 0}
-        async with BatchConsumer(settings, [topic], group, batch_size=10) as consumer:
+        async with GroupConsumer(settings, [topic], group, Indifferent(), batch_size=10) as consumer:
             assert len(await read(consumer, 4)) == 4
             assert await offsets.committed([partition]) == {partition: 0}
             assert await consumer.commit({partition: 3})

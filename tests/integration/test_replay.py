@@ -97,7 +97,7 @@ def ended(process: subprocess.Popen[bytes], *, code: int = 0) -> tuple[dict[str,
 async def messages(kafka_url: str, topic: str) -> dict[int, list[ConsumerRecord]]:
     """All that a topic holds, by partition."""
     found: dict[int, list[ConsumerRecord]] = defaultdict(list)
-    async with BatchConsumer(KafkaSettings(url=kafka_url), [topic], None, batch_size=5_000) as consumer:
+    async with BatchConsumer(KafkaSettings(url=kafka_url), [topic], batch_size=5_000) as consumer:
         while not await consumer.at_end():
             for place, records in (await consumer.getmany(200)).items():
                 found[place.partition] += records

@@ -24,6 +24,7 @@ from infra.apache_kafka import available
 from infra.errors import BrokerUnavailable, ConfigurationError, ModisteError, StoreUnavailable
 from infra.kafka import Producer, TopicSpec, ensure_topics, list_topics
 from infra.kafka_consumer import BatchConsumer
+from infra.kafka_group import GroupConsumer
 from infra.kafka_probe import unread
 from infra.redis_client import connect, connect_sync
 from infra.settings import ClockSettings, KafkaSettings, RedisSettings, Settings
@@ -37,6 +38,7 @@ from streams.publisher import EventPublisher
 from streams.redis_store import open_store
 from streams.topics import TRANSACTIONS
 from tests.support.certificates import DAY, Authority
+from tests.support.consumers import Indifferent
 from tests.support.secured import (
     KAFKA_PASSWORD,
     MAY_NOTHING,
@@ -76,7 +78,7 @@ async def round_trip(settings: KafkaSettings) -> bytes:
     assert await ensure_topics(settings, [TopicSpec(topic, 1)]) == [topic]
     async with Producer(settings) as producer:
         await producer.send(topic, b"k", b"v")
-    async with BatchConsumer(settings, [topic], f"g-{topic}", batch_size=1) as consumer:
+    async with GroupConsumer(settings, [topic], f"g-{topic}", Indifferent(), batch_size=1) as consumer:
         end = time.monotonic() + 20
         while time.monotonic() < end:
             for records in (await consumer.getmany(200)).values():
@@ -165,7 +167,7 @@ async def test_a_broker_that_refuses_is_understood(
     for start in (
         lambda: list_topics(settings),
         lambda: Producer(settings).start(),
-        lambda: BatchConsumer(settings, ["t"], "g", batch_size=1).start(),
+        lambda: GroupConsumer(settings, ["t"], "g", Indifferent(), batch_size=1).start(),
     ):
         error = await refused(start)
         said = str(error)
@@ -186,7 +188,7 @@ async def test_a_user_without_rights_is_told_so(broker: SecuredBroker) -> None:
 
 async def produce_and_consume(settings: KafkaSettings, owner: KafkaSettings, topic: TopicSpec) -> None:
     await ensure_topics(owner, [topic])
-    async with BatchConsumer(settings, [topic.name], None, batch_size=1) as consumer, asyncio.timeout(10):
+    async with BatchConsumer(settings, [topic.name], batch_size=1) as consumer, asyncio.timeout(10):
         while True:
             await consumer.getmany(100)
 
@@ -228,7 +230,7 @@ async def test_onlookers_show_who_they_are_too(broker: SecuredBroker) -> None:
                     await asyncio.sleep(0.1)
     finally:
         await ring.stop()
-    async with BatchConsumer(settings, [topic], None, batch_size=1) as consumer:
+    async with BatchConsumer(settings, [topic], batch_size=1) as consumer:
         await consumer.getmany(1_000)
         assert await unread(settings, dict.fromkeys(consumer.assignment, 0)) == dict.fromkeys(consumer.assignment, 0)
     with pytest.raises(ConfigurationError, match=r"kafka\.password"):

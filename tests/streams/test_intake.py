@@ -15,20 +15,21 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from infra.errors import BrokerUnavailable
 from infra.kafka import Producer, TopicSpec, ensure_topics
-from infra.kafka_consumer import BatchConsumer, RebalanceHook
+from infra.kafka_group import GroupConsumer, OwnershipListener
 from infra.kafka_probe import unread
 from infra.settings import KafkaSettings
 from streams.batches import Batch
 from streams.intake import Intake, Limits
 
-P0 = TopicPartition("t", 0)
+P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
+ONE = frozenset({P0})
 
 
 class ToyConsumer:
     """A broker's edge that can be told to fail: gives one record a read up to `end`, refuses the next commits."""
 
-    def __init__(self, on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> None:
-        self.on_revoked, self.on_assigned = on_revoked, on_assigned
+    def __init__(self, listener: OwnershipListener) -> None:
+        self.listener = listener
         self.end = 0
         self.position = 0
         self.refusals: list[bool | BrokerUnavailable] = []
@@ -37,7 +38,7 @@ class ToyConsumer:
         self.stopped = False
 
     async def start(self) -> None:
-        await self.on_assigned({P0})
+        await self.listener.on_assigned(ONE)
 
     async def stop(self) -> None:
         self.stopped = True
@@ -76,8 +77,8 @@ class Bench:
         self.queue: asyncio.Queue[Batch] = asyncio.Queue(2)
         self.intake = Intake(self._make, self.queue.put, unread, Limits(drain_s=0.3, stall_s=stall_s))
 
-    def _make(self, on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> ToyConsumer:
-        self.consumers.append(ToyConsumer(on_revoked, on_assigned))
+    def _make(self, listener: OwnershipListener) -> ToyConsumer:
+        self.consumers.append(ToyConsumer(listener))
         return self.consumers[-1]
 
     @property
@@ -158,7 +159,7 @@ async def test_partition_is_given_up_after_its_batches_and_their_commit() -> Non
     async with Bench().running() as bench:
         bench.consumer.end = 2
         await eventually(bench.queue.full)
-        leaving = asyncio.create_task(bench.consumer.on_revoked({P0}))
+        leaving = asyncio.create_task(bench.consumer.listener.on_revoked(ONE))
         await asyncio.sleep(0.02)
         assert not leaving.done()
         await bench.apply()
@@ -171,12 +172,32 @@ async def test_batch_that_is_late_for_a_rebalance_never_sets_the_group_back() ->
     async with Bench().running() as bench:
         bench.consumer.end = 1
         await eventually(lambda: bench.queue.qsize() == 1)
-        await bench.consumer.on_revoked({P0})  # gives up after drain_s
-        await bench.consumer.on_assigned({P0})  # back, after another worker has read on to 500
+        await bench.consumer.listener.on_revoked(ONE)  # gives up after drain_s
+        await bench.consumer.listener.on_assigned(ONE)  # back, after another worker has read on to 500
         bench.consumer.position, bench.consumer.end = 500, 501
         assert [await bench.apply(), await bench.apply()] == [0, 500]
         await eventually(lambda: bool(bench.consumer.committed))
         assert bench.consumer.committed == [{P0: 501}]
+
+
+async def test_what_stays_is_committed_whatever_else_comes_and_goes() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 1
+        await eventually(lambda: bench.queue.qsize() == 1)
+        await bench.consumer.listener.on_assigned(frozenset({P1}))
+        await bench.consumer.listener.on_revoked(frozenset({P1}))
+        await bench.apply()
+        await eventually(lambda: bench.consumer.committed == [{P0: 1}])
+
+
+async def test_what_is_lost_is_not_waited_for_and_never_committed() -> None:
+    async with Bench().running() as bench:
+        bench.consumer.end = 1
+        await eventually(lambda: bench.queue.qsize() == 1)
+        await asyncio.wait_for(bench.consumer.listener.on_lost(ONE), 0.1)  # drain_s is 0.3
+        await bench.apply()
+        await asyncio.sleep(0.05)
+        assert bench.consumer.committed == []
 
 
 async def test_stop_finishes_commits_and_leaves() -> None:
@@ -245,11 +266,10 @@ async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
     kafka = KafkaSettings(url=kafka_url, session_timeout_ms=6_000)
     topic = f"test-{uuid.uuid4().hex[:8]}"
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
-    consumers: list[BatchConsumer] = []
+    consumers: list[GroupConsumer] = []
 
-    def make(on_revoked: RebalanceHook, on_assigned: RebalanceHook) -> BatchConsumer:
-        hooks = {"on_revoked": on_revoked, "on_assigned": on_assigned}
-        consumers.append(BatchConsumer(kafka, [topic], f"g-{topic}", batch_size=100, **hooks))
+    def make(listener: OwnershipListener) -> GroupConsumer:
+        consumers.append(GroupConsumer(kafka, [topic], f"g-{topic}", listener, batch_size=100))
         return consumers[-1]
 
     seen: list[bytes] = []
@@ -264,7 +284,7 @@ async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
     async with Producer(kafka) as producer:
         await producer.send_many((topic, str(n).encode(), b"a%d" % n) for n in range(20))
         await eventually(lambda: len(seen) == 20, seconds=30)
-        stall(consumers[0]._consumer)
+        stall(consumers[0]._reader._consumer)
         await asyncio.sleep(0.3)  # a fetch that is out still brings what it finds
         await producer.send_many((topic, str(n).encode(), b"b%d" % n) for n in range(20))
         await eventually(lambda: len(seen) >= 40, seconds=30)

@@ -104,7 +104,7 @@ async def test_requeued_letters_come_back_whole_once_and_not_for_ever(
     assert [json.loads(line)["offset"] for line in file.read_text().splitlines()] == [7]
 
     back: dict[bytes | None, tuple[bytes | None, int]] = {}
-    async with BatchConsumer(kafka, [topic], None, batch_size=10) as consumer:
+    async with BatchConsumer(kafka, [topic], batch_size=10) as consumer:
         for _ in range(100):
             messages = batch_of(await consumer.getmany(100)).messages
             back |= {m.key: (m.value, m.requeued) for m in messages}

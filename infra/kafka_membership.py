@@ -1,0 +1,207 @@
+"""Membership of a consumer group: what is ours, commits, and nothing read.
+
+aiokafka's consumer stops reading for as long as its group rebalances. So the one here only stands in the group, with
+all its partitions paused, and `infra.kafka_group` reads by another that belongs to no group and need not stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import TopicPartition
+
+from infra.errors import BrokerUnavailable
+from infra.kafka import backoff_s, broker_errors, connecting
+from infra.kafka_assignor import CooperativeAssignor, Partitions
+from infra.kafka_consumer import ClosingConsumer
+from infra.kafka_security import client_arguments
+from infra.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
+
+# A member learns of a rebalance by its heartbeat, and nothing moves until the last one has learned of it.
+HEARTBEAT_MS = 200
+# Members are asked now and then whether they are alive; whose store is down must not be thrown out for reading nothing.
+MAX_POLL_INTERVAL_MS = 3_600_000
+POLL_MS = 1_000
+# How long a commit waits for a rebalance to end, which takes two or three heartbeats.
+JOIN_WAIT_S = 1.5
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A place in `group`, sharing the partitions of `topics` by the cooperative protocol.
+
+    `held` is what is ours and `asked_back` the part of it that is to be given up, as soon as its messages are finished
+    and committed (`give_up`). `on_change` is called when they have changed.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, topics: Iterable[str], group: str, on_change: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._topics = list(topics)
+        self._group = group
+        self._on_change = on_change
+        self._assignor = CooperativeAssignor()
+        self._consumer: Any = None
+        self._polling: asyncio.Task[None] | None = None
+        self._joined = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._adrift: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+
+    @property
+    def held(self) -> Partitions:
+        return self._assignor.held
+
+    @property
+    def asked_back(self) -> Partitions:
+        return self._assignor.asked_back
+
+    async def start(self) -> None:
+        """Connect and join.
+
+        Raises:
+            ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
+        """
+        settings = self._settings
+        consumer = ClosingConsumer(
+            group_id=self._group,
+            enable_auto_commit=False,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
+            request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            partition_assignment_strategy=(self._assignor,),
+            **client_arguments(settings),
+        )
+        self._consumer = consumer
+        consumer.subscribe(self._topics, listener=self)
+        try:
+            async with connecting(settings):
+                await consumer.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._polling = asyncio.create_task(self._poll(), name=f"membership of {self._group}")
+
+    async def stop(self) -> None:
+        """Leave the group: what was ours is the others' at once. Commits nothing."""
+        self._at_rest()
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait([self._polling])
+            self._polling = None
+        if self._consumer is not None:
+            with broker_errors(self._settings):
+                await self._consumer.stop()
+
+    def check(self) -> None:
+        """Raise what has gone wrong in the group since the last call.
+
+        Raises:
+            ConfigurationError, BrokerUnavailable: see `infra.kafka.broker_errors`.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            with broker_errors(self._settings):
+                raise error
+
+    def give_up(self, partitions: Iterable[TopicPartition]) -> None:
+        """These are no longer ours, and may be read by their next owner; joins again to say so."""
+        self._assignor.give_up(partitions)
+        if self._joined.is_set():
+            self._on_the_move()
+            # With new words the same subscription: that is how aiokafka is told to join again.
+            self._consumer.subscribe(self._topics, listener=self)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset that the group goes on from, for each partition; 0 where it has committed none.
+
+        Raises:
+            BrokerUnavailable: no answer.
+        """
+        wanted = list(partitions)
+        with broker_errors(self._settings):
+            found = await asyncio.gather(*(self._consumer.committed(place) for place in wanted))
+        return {place: offset or 0 for place, offset in zip(wanted, found, strict=True)}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Commit the next offset to read of each partition, for those that are ours.
+
+        Returns False when not all of them are, or the group takes longer than a moment to rebalance: to be tried again,
+        or the next owner reads the messages again.
+
+        Raises:
+            BrokerUnavailable: no answer.
+        """
+        try:
+            async with asyncio.timeout(JOIN_WAIT_S):
+                await self._joined.wait()
+        except TimeoutError:
+            return False
+        async with self._committing:
+            mine = {place: offset for place, offset in offsets.items() if place in self.held}
+            if not mine or not self._joined.is_set():
+                return not offsets
+            try:
+                with broker_errors(self._settings):
+                    await self._consumer.commit(mine)
+            except BrokerUnavailable as error:
+                if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
+                    return False
+                raise
+        return len(mine) == len(offsets)
+
+    async def on_partitions_revoked(self, _: Iterable[TopicPartition]) -> None:
+        """aiokafka is about to join. What it calls revoked is not: the assignor claims it."""
+        self._on_the_move()
+        # A commit on its way past our own join would reach a group of the next generation, as from a stranger.
+        async with self._committing:
+            pass
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """aiokafka has joined."""
+        for place in assigned:
+            self._consumer.seek(place, 0)  # any: without a position it would ask for one
+        self._consumer.pause(*assigned)
+        self._at_rest()
+        self._joined.set()
+        self._on_change()
+
+    def _on_the_move(self) -> None:
+        """From here to the assignment nothing can be committed. If it does not come, others have our partitions."""
+        self._joined.clear()
+        if self._adrift is None:
+            # The broker answers a join within one session timeout, and forgets a member after another.
+            limit_s = 2 * self._settings.session_timeout_ms / 1_000
+            self._adrift = asyncio.get_running_loop().call_later(limit_s, self._lose, limit_s)
+
+    def _at_rest(self) -> None:
+        if self._adrift is not None:
+            self._adrift.cancel()
+            self._adrift = None
+
+    def _lose(self, after_s: float) -> None:
+        self._adrift = None
+        if self.held:
+            logger.warning("group %s: no answer for %.0f s; what was ours may be another's", self._group, after_s)
+            self._assignor.give_up(self.held)
+            self._on_change()
+
+    async def _poll(self) -> None:
+        """What aiokafka wants to be asked regularly: keeps us in the group, and brings its errors."""
+        failures = 0
+        while True:
+            try:
+                await self._consumer.getmany(timeout_ms=POLL_MS)
+                failures = 0
+            except KafkaError as error:
+                self._error = error
+                await asyncio.sleep(backoff_s(failures))
+                failures += 1

@@ -1,0 +1,212 @@
+"""The cooperative protocol without a broker: what members claim, what the leader makes of it, and who reads when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from aiokafka.structs import TopicPartition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.kafka_assignor import CooperativeAssignor, Partitions
+
+
+class Cluster:
+    """As much of aiokafka's cluster as an assignor asks for."""
+
+    def __init__(self, partitions: dict[str, int]) -> None:
+        self.partitions = partitions
+
+    def topics(self) -> set[str]:
+        return set(self.partitions)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        count = self.partitions.get(topic)
+        return None if count is None else set(range(count))
+
+
+class Group:
+    """The broker's part: hands claims to a leader and assignments back, as bytes. Members are named a, b, c ..."""
+
+    def __init__(self, partitions: dict[str, int], members: str = "") -> None:
+        self.cluster = Cluster(partitions)
+        self.members: dict[str, CooperativeAssignor] = {}
+        self.topics: dict[str, list[str]] = {}
+        for name in members:
+            self.join(name)
+
+    def join(self, name: str, topics: Iterable[str] | None = None) -> None:
+        self.members[name] = CooperativeAssignor()
+        self.topics[name] = list(topics or self.cluster.partitions)
+
+    def rebalance(self, deaf: Iterable[str] = ()) -> None:
+        """One generation of the group; who is `deaf` joins but never hears what it was assigned."""
+        claims = {
+            name: ConsumerProtocolMemberMetadata.decode(member.metadata(self.topics[name]).encode())
+            for name, member in self.members.items()
+        }
+        leader = next(iter(self.members.values()))
+        for name, assignment in leader.assign(self.cluster, claims).items():
+            if name not in deaf:
+                self.members[name].on_assignment(ConsumerProtocolMemberAssignment.decode(assignment.encode()))
+
+    def settle(self) -> int:
+        """Rebalance until nothing is asked back; returns how often."""
+        for rounds in range(1, 10):
+            self.rebalance()
+            back = {name: member.asked_back for name, member in self.members.items() if member.asked_back}
+            if not back:
+                return rounds
+            for name, partitions in back.items():
+                self.members[name].give_up(partitions)
+        raise AssertionError("the group does not come to rest")
+
+    def held(self, name: str) -> set[str]:
+        return {f"{place.topic}{place.partition}" for place in self.members[name].held}
+
+    def readers(self) -> dict[TopicPartition, list[str]]:
+        readers: dict[TopicPartition, list[str]] = {}
+        for name, member in self.members.items():
+            for place in member.held:
+                readers.setdefault(place, []).append(name)
+        return readers
+
+
+def test_the_first_member_has_everything_at_once() -> None:
+    group = Group({"t": 3}, "a")
+    assert group.settle() == 1
+    assert group.held("a") == {"t0", "t1", "t2"}
+
+
+def test_what_is_to_move_stays_with_its_holder_until_it_is_given_up() -> None:
+    group = Group({"t": 4}, "a")
+    group.settle()
+    group.join("b")
+    group.rebalance()
+    assert group.held("a") == {"t0", "t1", "t2", "t3"}
+    assert group.held("b") == set()
+    moving = group.members["a"].asked_back
+    assert len(moving) == 2
+    group.members["a"].give_up(moving)
+    group.rebalance()
+    assert group.members["b"].held == moving
+    assert not group.members["a"].asked_back
+
+
+def test_a_holder_that_takes_its_time_keeps_it_through_other_rebalances() -> None:
+    group = Group({"t": 2}, "a")
+    group.settle()
+    group.join("b")
+    for _ in range(3):
+        group.rebalance()
+        assert group.held("a") == {"t0", "t1"}
+        assert len(group.members["a"].asked_back) == 1
+
+
+def test_what_a_leaver_had_is_shared_at_once_and_nothing_else_moves() -> None:
+    group = Group({"t": 6}, "abc")
+    group.settle()
+    before = {name: group.members[name].held for name in "ab"}
+    del group.members["c"]
+    assert group.settle() == 1
+    for name in "ab":
+        assert before[name] < group.members[name].held
+        assert len(group.members[name].held) == 3
+
+
+@pytest.mark.parametrize(("asleep", "awake"), ["ab", "ba"])
+def test_who_was_thrown_out_and_does_not_know_it_yields_to_who_has_it_now(asleep: str, awake: str) -> None:
+    group = Group({"t": 2}, "ab")
+    group.settle()
+    (stalled,) = group.members[asleep].held
+    sleeper = group.members.pop(asleep)
+    group.settle()  # the other has both now
+    group.members[asleep] = sleeper
+    assert stalled in sleeper.held  # it thinks
+    group.rebalance()
+    assert stalled in group.members[awake].held
+    assert stalled not in sleeper.held
+
+
+def test_what_does_not_exist_any_more_is_nobody_s() -> None:
+    group = Group({"t": 2, "u": 2}, "ab")
+    group.settle()
+    del group.cluster.partitions["u"]
+    group.settle()
+    assert group.held("a") | group.held("b") == {"t0", "t1"}
+
+
+def test_a_member_gets_partitions_of_its_own_topics_only() -> None:
+    group = Group({"t": 2, "u": 2})
+    group.join("a", ["t"])
+    group.join("b", ["t", "u"])
+    group.settle()
+    assert group.held("b") >= {"u0", "u1"}
+    group.topics["b"] = ["t"]
+    group.settle()
+    assert group.held("a") | group.held("b") == {"t0", "t1"}
+
+
+@pytest.mark.parametrize("said", [b"", b"\x00\x01", b'{"epoch": "many"}', b'{"more": 1, "epoch": 3}'])
+def test_words_of_another_kind_are_no_claim(said: bytes) -> None:
+    member = CooperativeAssignor()
+    claims = {"a": ConsumerProtocolMemberMetadata(0, ["t"], said)}
+    assignment = member.assign(Cluster({"t": 1}), claims)["a"]
+    assert [*assignment.partitions()] == [TopicPartition("t", 0)]
+    member.on_assignment(ConsumerProtocolMemberAssignment(0, [("t", [0])], said))
+    assert member.held == {TopicPartition("t", 0)}
+    assert member.asked_back == set()
+
+
+# What can happen to a group between two of its rebalances, by members a to e.
+happenings = st.one_of(
+    st.tuples(st.just("joins"), st.sampled_from("abcde")),
+    st.tuples(st.just("leaves"), st.sampled_from("abcde")),
+    st.tuples(st.just("gives up"), st.sampled_from("abcde")),
+    st.tuples(st.just("is deaf"), st.sampled_from("abcde")),
+    st.tuples(st.just("nothing"), st.just("")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(happenings, max_size=3), max_size=12), st.integers(1, 7))
+def test_a_partition_has_one_reader_and_in_the_end_everyone_an_even_share(
+    story: list[list[tuple[str, str]]], partitions: int
+) -> None:
+    group = Group({"t": partitions})
+    for chapter in story:
+        deaf = set()
+        for what, who in chapter:
+            if what == "joins" and who not in group.members:
+                group.join(who)
+            elif what == "leaves":
+                group.members.pop(who, None)
+            elif what == "gives up" and who in group.members:
+                group.members[who].give_up(group.members[who].asked_back)
+            elif what == "is deaf":
+                deaf.add(who)
+        if group.members:
+            group.rebalance(deaf)
+        assert all(len(readers) == 1 for readers in group.readers().values())
+    if group.members:
+        group.settle()
+        readers = group.readers()
+        assert len(readers) == partitions
+        assert all(len(each) == 1 for each in readers.values())
+        shares = [len(member.held) for member in group.members.values()]
+        assert max(shares) - min(shares) <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 5))
+def test_one_more_member_moves_only_its_share(partitions: int, members: int) -> None:
+    group = Group({"t": partitions}, "abcdef"[:members])
+    group.settle()
+    before: dict[str, Partitions] = {name: member.held for name, member in group.members.items()}
+    group.join("z")
+    assert group.settle() <= 2
+    moved = {place for name, held in before.items() for place in held - group.members[name].held}
+    assert moved == group.members["z"].held
+    assert len(moved) == partitions // (members + 1)
