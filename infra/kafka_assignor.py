@@ -32,33 +32,36 @@ NONE: Partitions = frozenset()
 
 
 class _Claim(msgspec.Struct):
-    """What a member says with its join: topic -> partitions it holds, and since which assignment.
+    """What a member says with its join: topic -> partitions it holds, and as which member it was given them.
 
-    epoch counts the assignments of the group. Of two who claim the same partition the later one is believed: the other
-    was thrown out meanwhile and does not know yet.
+    The broker that throws a member out for its silence gives it another id when it comes back. What it was given under
+    the former is another's by then, or has been; under the same id nobody else can have had it.
     """
 
-    epoch: int = 0
+    member: str = ""
     holds: dict[str, list[int]] = {}
 
 
 class _Plan(msgspec.Struct):
-    """What the leader says beside the assignment itself: the partitions in it that are asked back."""
+    """What the leader says beside the assignment itself: to whom, and which partitions in it are asked back."""
 
-    epoch: int = 0
+    member: str = ""
     give_up: dict[str, list[int]] = {}
 
 
 class CooperativeAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """One a consumer: it knows what this consumer holds. `held` and `asked_back` change with each assignment, and when
-    the consumer gives something up."""
+    """One a consumer: it knows what this consumer holds.
+
+    `held` and `asked_back` change with each assignment, and when the consumer gives something up. `member` is who we
+    are in the group; when it changes, all that was held before is lost, also where it has been assigned to us anew.
+    """
 
     name = "modiste-cooperative"
 
     def __init__(self) -> None:
+        self.member = ""
         self.held = NONE
         self.asked_back = NONE
-        self._epoch = 0
 
     def give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """Not ours any more; the next join says so."""
@@ -68,45 +71,42 @@ class CooperativeAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """What goes with a join."""
-        claim = _Claim(self._epoch, _by_topic(self.held))
+        claim = _Claim(self.member, _by_topic(self.held))
         return ConsumerProtocolMemberMetadata(0, sorted(topics), msgspec.json.encode(claim))
 
     def on_assignment(self, assignment: Any) -> None:
         """An assignment has come."""
         plan = _decoded(assignment.user_data, _Plan)
-        self._epoch = plan.epoch
+        self.member = plan.member
         self.held = frozenset(TopicPartition(*place) for place in assignment.partitions())
         self.asked_back = _of_topics(plan.give_up) & self.held
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
         """As the leader: member id -> what it is to read, from what the cluster has and the members say."""
-        claims = {member: _decoded(metadata.user_data, _Claim) for member, metadata in members.items()}
-        holders = _holders(cluster, members, claims)
+        holders = _holders(cluster, members)
         held: dict[str, set[TopicPartition]] = {member: set() for member in members}
         for place, member in holders.items():
             held[member].add(place)
-        epoch = 1 + max((claim.epoch for claim in claims.values()), default=0)
         assignments = {}
         for member, wanted in _shared_out(cluster, members, held).items():
             now = held[member] | {place for place in wanted if place not in holders}
-            plan = _Plan(epoch, _by_topic(held[member] - wanted))
+            plan = _Plan(member, _by_topic(held[member] - wanted))
             assignments[member] = ConsumerProtocolMemberAssignment(
                 0, list(_by_topic(now).items()), msgspec.json.encode(plan)
             )
         return assignments
 
 
-def _holders(cluster: Any, members: Mapping[str, Any], claims: Mapping[str, _Claim]) -> dict[TopicPartition, str]:
+def _holders(cluster: Any, members: Mapping[str, Any]) -> dict[TopicPartition, str]:
     """Partition -> who holds it, for those that exist and whose topic the holder still reads."""
     holders: dict[TopicPartition, str] = {}
-    for member in sorted(members):
-        for place in _of_topics(claims[member].holds):
-            if place.topic not in members[member].subscription:
-                continue
-            if place.partition not in (cluster.partitions_for_topic(place.topic) or ()):
-                continue
-            other = holders.get(place)
-            if other is None or claims[other].epoch < claims[member].epoch:
+    for member, metadata in members.items():
+        claim = _decoded(metadata.user_data, _Claim)
+        if claim.member != member:
+            continue
+        for place in _of_topics(claim.holds):
+            exists = place.partition in (cluster.partitions_for_topic(place.topic) or ())
+            if exists and place.topic in metadata.subscription:
                 holders[place] = member
     return holders
 

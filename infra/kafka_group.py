@@ -58,6 +58,7 @@ class GroupConsumer:
         self._membership = Membership(settings, topics, group, self._changed.set)
         self._reader = BatchConsumer(settings, (), batch_size=batch_size, hold_ms=hold_ms)
         self._next: dict[TopicPartition, int] = {}
+        self._member = ""
         self._settling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -128,7 +129,7 @@ class GroupConsumer:
             BrokerUnavailable: no answer.
         """
         mine = {place: offset for place, offset in offsets.items() if place in self._next}
-        return await self._membership.commit(mine) and len(mine) == len(offsets)
+        return await self._membership.commit(mine, self._member) and len(mine) == len(offsets)
 
     async def _keep_settled(self) -> None:
         failures = 0
@@ -146,26 +147,35 @@ class GroupConsumer:
     async def _settle(self) -> None:
         """Make what we read what is ours: begin with what has come, finish and give up what is asked back."""
         self._changed.clear()
+        if self._membership.member != self._member:
+            self._member = self._membership.member
+            await self._forget(self.assignment)
         begin = await self._membership.committed(self._membership.held - self._membership.asked_back - self.assignment)
+        if self._membership.member != self._member:
+            return  # thrown out meanwhile, and back: all from the start
         # One word of the group's; the next that comes meanwhile is for the next round.
         held, asked_back = self._membership.held, self._membership.asked_back
-        lost, gained, finished = self.assignment - held, held & begin.keys(), self.assignment & asked_back
-        for place in lost:
-            del self._next[place]
-        self._read(self.assignment - asked_back)
-        if lost:
-            logger.warning("%s: %d partitions were lost to another member", self._group, len(lost))
-            await self._listener.on_lost(lost)
+        gained, finished = held & begin.keys(), self.assignment & held & asked_back
+        await self._forget(self.assignment - held)
         if gained:
             await self._listener.on_assigned(gained)
             self._next |= {place: begin[place] for place in gained}
-            self._read(self.assignment - asked_back)
+        self._read(self.assignment - asked_back)
         if finished:
             await self._listener.on_revoked(finished)
             for place in finished:
                 del self._next[place]
         if asked_back:
             self._membership.give_up(asked_back)
+
+    async def _forget(self, lost: Partitions) -> None:
+        if not lost:
+            return
+        logger.warning("%s: %d partitions were lost to another member", self._group, len(lost))
+        for place in lost:
+            del self._next[place]
+        self._read(self._reader.assignment - lost)
+        await self._listener.on_lost(lost)
 
     def _read(self, wanted: Partitions) -> None:
         if wanted != self._reader.assignment:

@@ -37,7 +37,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     """A place in `group`, sharing the partitions of `topics` by the cooperative protocol.
 
     `held` is what is ours and `asked_back` the part of it that is to be given up, as soon as its messages are finished
-    and committed (`give_up`). `on_change` is called when they have changed.
+    and committed (`give_up`). `member` is who we are; when it changes, the group had thrown us out, and what is ours is
+    ours anew. `on_change` is called when they have changed.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committing = asyncio.Lock()
         self._adrift: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
+
+    @property
+    def member(self) -> str:
+        return self._assignor.member
 
     @property
     def held(self) -> Partitions:
@@ -131,11 +136,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             found = await asyncio.gather(*(self._consumer.committed(place) for place in wanted))
         return {place: offset or 0 for place, offset in zip(wanted, found, strict=True)}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+    async def commit(self, offsets: Mapping[TopicPartition, int], member: str) -> bool:
         """Commit the next offset to read of each partition, for those that are ours.
 
-        Returns False when not all of them are, or the group takes longer than a moment to rebalance: to be tried again,
-        or the next owner reads the messages again.
+        Args:
+            member: who we were when the messages were read; another by now, and nothing is committed.
+
+        Returns False when not all of them are ours, or the group takes longer than a moment to rebalance: to be tried
+        again, or the next owner reads the messages again.
 
         Raises:
             BrokerUnavailable: no answer.
@@ -147,8 +155,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
         async with self._committing:
             mine = {place: offset for place, offset in offsets.items() if place in self.held}
-            if not mine or not self._joined.is_set():
-                return not offsets
+            if not offsets:
+                return True
+            if not mine or member != self.member or not self._joined.is_set():
+                return False
             try:
                 with broker_errors(self._settings):
                     await self._consumer.commit(mine)

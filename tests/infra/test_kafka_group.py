@@ -227,6 +227,21 @@ async def test_a_sleeper_that_wakes_never_sets_its_successor_back(
         assert {place: at for place, at in before.items() if after[place] < at} == {}
 
 
+@broker
+async def test_a_sleeper_begins_anew_also_with_what_nobody_else_took(
+    settings: KafkaSettings, topic: str, group: str
+) -> None:
+    """Somebody might have, and gone again."""
+    sleeper = Sleeper(settings, topic, group)
+    await asyncio.to_thread(sleeper.wake, lambda member: len(member.consumer.assignment) == PARTITIONS)
+    await asyncio.sleep(SESSION_S * 1.2)
+    await asyncio.to_thread(sleeper.wake, lambda member: len(member.assigned) == 2)
+    member = sleeper.member
+    assert member is not None
+    assert member.lost == member.assigned[1:] == member.assigned[:1]
+    await asyncio.to_thread(sleeper.end)
+
+
 async def test_who_hears_nothing_of_the_group_for_long_counts_its_partitions_as_lost() -> None:
     changes: list[int] = []
     brief = KafkaSettings(url="kafka://127.0.0.1:1", session_timeout_ms=20)
@@ -235,4 +250,4 @@ async def test_who_hears_nothing_of_the_group_for_long_counts_its_partitions_as_
     await membership.on_partitions_revoked(())
     assert membership.held  # not yet
     await eventually(lambda: changes == [0], seconds=2)
-    assert not await membership.commit({TopicPartition("t", 0): 1})
+    assert not await membership.commit({TopicPartition("t", 0): 1}, membership.member)
