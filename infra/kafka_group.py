@@ -119,17 +119,20 @@ class GroupConsumer:
             self._next[place] = part[-1].offset + 1
         return records
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+    async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
         """Commit the next offset to read of each partition, for those that are ours.
 
-        Returns False when not all of them are, or the group takes long to rebalance: to be tried again, or the next
-        owner reads the messages again.
+        wait_s: for a rebalance to end, during which nothing can be committed; that takes one or two heartbeats, unless
+        a member has died and its session must end first.
+
+        Returns False when not all of them are ours, or the group rebalances: to be tried again, or the next owner reads
+        the messages again.
 
         Raises:
             BrokerUnavailable: no answer.
         """
         mine = {place: offset for place, offset in offsets.items() if place in self._next}
-        return await self._membership.commit(mine, self._member) and len(mine) == len(offsets)
+        return await self._membership.commit(mine, self._member, wait_s) and len(mine) == len(offsets)
 
     async def _keep_settled(self) -> None:
         failures = 0

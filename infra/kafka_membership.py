@@ -25,12 +25,10 @@ from infra.settings import KafkaSettings
 logger = logging.getLogger(__name__)
 
 # A member learns of a rebalance by its heartbeat, and nothing moves until the last one has learned of it.
-HEARTBEAT_MS = 200
+HEARTBEAT_MS = 100
 # Members are asked now and then whether they are alive; whose store is down must not be thrown out for reading nothing.
 MAX_POLL_INTERVAL_MS = 3_600_000
 POLL_MS = 1_000
-# How long a commit waits for a rebalance to end, which takes two or three heartbeats.
-JOIN_WAIT_S = 1.5
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -136,20 +134,21 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             found = await asyncio.gather(*(self._consumer.committed(place) for place in wanted))
         return {place: offset or 0 for place, offset in zip(wanted, found, strict=True)}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int], member: str) -> bool:
+    async def commit(self, offsets: Mapping[TopicPartition, int], member: str, wait_s: float) -> bool:
         """Commit the next offset to read of each partition, for those that are ours.
 
         Args:
             member: who we were when the messages were read; another by now, and nothing is committed.
+            wait_s: for a rebalance to end, during which nothing can be committed.
 
-        Returns False when not all of them are ours, or the group takes longer than a moment to rebalance: to be tried
-        again, or the next owner reads the messages again.
+        Returns False when not all of them are ours, or the group rebalances: to be tried again, or the next owner reads
+        the messages again.
 
         Raises:
             BrokerUnavailable: no answer.
         """
         try:
-            async with asyncio.timeout(JOIN_WAIT_S):
+            async with asyncio.timeout(wait_s):
                 await self._joined.wait()
         except TimeoutError:
             return False

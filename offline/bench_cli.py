@@ -11,6 +11,7 @@ import click
 from offline.bench_content import content
 from offline.bench_diversity_cli import diversity
 from offline.bench_memory_cli import memory
+from offline.bench_rebalance_cli import rebalance
 from offline.bench_recommend_cli import recommend
 from offline.bench_replay_cli import replay
 from offline.bench_rerank import rerank
@@ -32,6 +33,7 @@ bench.add_command(diversity)
 bench.add_command(events)
 bench.add_command(freshness)
 bench.add_command(memory)
+bench.add_command(rebalance)
 bench.add_command(recommend)
 bench.add_command(replay)
 bench.add_command(rerank)

@@ -40,7 +40,7 @@ def measure(
     contenders: tuple[str, ...] = CONTENDERS,
 ) -> dict[str, Any]:
     """Medians of interleaved rounds, as events a second; None with a reason in `absent` where one could not run."""
-    absent = {name: reason for name in contenders if (reason := _missing(name))}
+    absent = {name: reason for name in contenders if (reason := missing(name))}
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     size = BenchSize(articles=articles, customers=2_000, examples=100)
     with bench_stack(directory, kafka=kafka, size=size, seed=seed, batch_size=batch_size) as stack:
@@ -99,7 +99,8 @@ def _forget(settings: RedisSettings) -> None:
         redis.close()
 
 
-def _missing(name: str) -> str | None:
+def missing(name: str) -> str | None:
+    """Why a contender cannot run here; None if it can."""
     module = OPTIONAL.get(name)
     if module is None or importlib.util.find_spec(module) is not None:
         return None

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 POLL_MS = 200
 CLOSE_S = 10.0
 LEAVE_S = 3.0
+# For a rebalance to end, when what is done must be committed now or comes again.
+LAST_COMMIT_S = 1.5
 # A commit costs the broker as much as an answer. What was done since the last one comes again after a crash.
 COMMIT_EVERY_S = 0.1
 
@@ -49,7 +51,7 @@ class Consumer(Protocol):
 
     async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[ConsumerRecord]]: ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool: ...
+    async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool: ...
 
     async def positions(self) -> dict[TopicPartition, int]: ...
 
@@ -256,14 +258,14 @@ class Intake:
                 logger.warning("joining again in %.1f s: %s", pause, error)
                 await asyncio.sleep(pause)
 
-    async def _commit(self, consumer: Consumer, *, quiet: bool = False) -> bool:
+    async def _commit(self, consumer: Consumer, *, quiet: bool = False, wait_s: float = 0.0) -> bool:
         """False where it must be tried again. `quiet`: said before."""
         async with self._committing:
             offsets = self._in_flight.due()
             if not offsets:
                 return True
             try:
-                if await consumer.commit(offsets):
+                if await consumer.commit(offsets, wait_s=wait_s):
                     self._in_flight.committed(offsets)
                     return True  # what has ended meanwhile has set `_changed` again
                 reason = "the group is rebalancing"
@@ -283,4 +285,4 @@ class Intake:
                     await batch.done.wait()
         except TimeoutError:
             logger.warning("not finished within %.0f s; the messages will come again", self._limits.drain_s)
-        await self._commit(consumer)
+        await self._commit(consumer, wait_s=LAST_COMMIT_S)

@@ -250,4 +250,4 @@ async def test_who_hears_nothing_of_the_group_for_long_counts_its_partitions_as_
     await membership.on_partitions_revoked(())
     assert membership.held  # not yet
     await eventually(lambda: changes == [0], seconds=2)
-    assert not await membership.commit({TopicPartition("t", 0): 1}, membership.member)
+    assert not await membership.commit({TopicPartition("t", 0): 1}, membership.member, 0.0)

@@ -51,7 +51,8 @@ class ToyConsumer:
         self.position += 1
         return {P0: [record]}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+    async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
+        del wait_s
         await asyncio.sleep(self.takes_s)
         if self.refusals:
             answer = self.refusals.pop(0)

@@ -54,7 +54,8 @@ class Member:
         self.lost.append(partitions)
 
     async def commit(self, partitions: Partitions) -> bool:
-        return await self.consumer.commit({place: self._offsets[place] for place in partitions & self._offsets.keys()})
+        offsets = {place: self._offsets[place] for place in partitions & self._offsets.keys()}
+        return await self.consumer.commit(offsets, wait_s=5.0)
 
     @property
     def values(self) -> list[bytes]:
