@@ -35,7 +35,7 @@ POLL_MS = 200
 CLOSE_S = 10.0
 LEAVE_S = 3.0
 # For a rebalance to end, when what is done must be committed now or comes again.
-LAST_COMMIT_S = 1.5
+LAST_COMMIT_S = 1.0
 # A commit costs the broker as much as an answer. What was done since the last one comes again after a crash.
 COMMIT_EVERY_S = 0.1
 
