@@ -3,9 +3,10 @@
 A rebalance takes nothing from anybody. Every member says with its join what it holds and goes on reading; the leader
 (a member like any other) shares the partitions out anew, as evenly as it can with the fewest moves. One that is to move
 stays with its holder, who is asked for it back, finishes it, and joins again without it; only then has it no holder,
-and the same leader's plan gives it to the next. So a partition has one reader at any time, and those that do not move
-are read without a pause. This is what KIP-429 brought to the Java client, with one difference: there a partition that
-is asked back has no owner while its last messages are finished; here it still has one, who can commit them.
+and the next plan gives it to somebody else. So of those who hear from their group a partition has one reader at any
+time, and those that do not move are read without a pause. This is what KIP-429 brought to the Java client; there a
+partition that is asked back leaves the assignment at once, here when it is given up, for aiokafka commits only what is
+assigned.
 
 aiokafka 0.14 knows only the eager protocol, in which all give up everything first. What a member holds travels in the
 field that the protocol leaves to assignors, as JSON.
@@ -52,34 +53,39 @@ class _Plan(msgspec.Struct):
 class CooperativeAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
     """One a consumer: it knows what this consumer holds.
 
-    `held` and `asked_back` change with each assignment, and when the consumer gives something up. `member` is who we
-    are in the group; when it changes, all that was held before is lost, also where it has been assigned to us anew.
+    held: partition -> a number that is another one whenever it was not ours in between, or may not have been.
+    asked_back: those of them that are to be given up. Both change with each assignment, and by `give_up`.
     """
 
     name = "modiste-cooperative"
 
     def __init__(self) -> None:
-        self.member = ""
-        self.held = NONE
+        self.held: dict[TopicPartition, int] = {}
         self.asked_back = NONE
+        self._member = ""
+        self._taken = 0
 
     def give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """Not ours any more; the next join says so."""
         given = frozenset(partitions)
-        self.held -= given
+        self.held = {place: number for place, number in self.held.items() if place not in given}
         self.asked_back -= given
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """What goes with a join."""
-        claim = _Claim(self.member, _by_topic(self.held))
+        claim = _Claim(self._member, _by_topic(self.held))
         return ConsumerProtocolMemberMetadata(0, sorted(topics), msgspec.json.encode(claim))
 
     def on_assignment(self, assignment: Any) -> None:
         """An assignment has come."""
         plan = _decoded(assignment.user_data, _Plan)
-        self.member = plan.member
-        self.held = frozenset(TopicPartition(*place) for place in assignment.partitions())
-        self.asked_back = _of_topics(plan.give_up) & self.held
+        before = self.held if plan.member == self._member else {}
+        self._member = plan.member
+        self._taken += 1
+        self.held = {
+            place: before.get(place, self._taken) for place in (TopicPartition(*p) for p in assignment.partitions())
+        }
+        self.asked_back = _of_topics(plan.give_up) & frozenset(self.held)
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
         """As the leader: member id -> what it is to read, from what the cluster has and the members say."""
@@ -90,7 +96,8 @@ class CooperativeAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         assignments = {}
         for member, wanted in _shared_out(cluster, members, held).items():
             now = held[member] | {place for place in wanted if place not in holders}
-            plan = _Plan(member, _by_topic(held[member] - wanted))
+            back = {place for place in held[member] - wanted if cluster.partitions_for_topic(place.topic) is not None}
+            plan = _Plan(member, _by_topic(back))
             assignments[member] = ConsumerProtocolMemberAssignment(
                 0, list(_by_topic(now).items()), msgspec.json.encode(plan)
             )
@@ -98,15 +105,16 @@ class CooperativeAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
 
 def _holders(cluster: Any, members: Mapping[str, Any]) -> dict[TopicPartition, str]:
-    """Partition -> who holds it, for those that exist and whose topic the holder still reads."""
+    """Partition -> who holds it, for those whose topic the holder still reads. Of a topic that the cluster cannot tell
+    of at this moment all are believed to exist."""
     holders: dict[TopicPartition, str] = {}
     for member, metadata in members.items():
         claim = _decoded(metadata.user_data, _Claim)
         if claim.member != member:
             continue
         for place in _of_topics(claim.holds):
-            exists = place.partition in (cluster.partitions_for_topic(place.topic) or ())
-            if exists and place.topic in metadata.subscription:
+            known = cluster.partitions_for_topic(place.topic)
+            if place.topic in metadata.subscription and (known is None or place.partition in known):
                 holders[place] = member
     return holders
 

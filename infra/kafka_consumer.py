@@ -33,9 +33,9 @@ class ClosingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         try:
             await super().stop()
         except asyncio.CancelledError:
+            await self._client.close()
             if task is None or task.cancelling() > asked:
                 raise
-            await self._client.close()
 
 
 class BatchConsumer:

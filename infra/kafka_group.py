@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -30,12 +31,20 @@ class OwnershipListener(Protocol):
         this has returned, the other begins at the last commit."""
 
     async def on_lost(self, partitions: Partitions) -> None:
-        """Another has them already: nothing of theirs can be committed any more."""
+        """Another has them, or had them meanwhile: nothing that was read of them may be committed any more."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A partition that is read here. taken: its number in `Membership.held`; next: the offset to read next."""
+
+    taken: int
+    next: int
 
 
 class GroupConsumer:
     """Reads its share of `topics`; partitions move between the members of `group` one by one, and who does not have to
-    give one up reads on meanwhile. A group that has committed nothing begins at the beginning.
+    give one up reads on meanwhile. A group that has committed nothing begins at the beginning. Is started once.
 
     Args:
         batch_size: most messages one `getmany` returns.
@@ -57,8 +66,7 @@ class GroupConsumer:
         self._changed = asyncio.Event()
         self._membership = Membership(settings, topics, group, self._changed.set)
         self._reader = BatchConsumer(settings, (), batch_size=batch_size, hold_ms=hold_ms)
-        self._next: dict[TopicPartition, int] = {}
-        self._member = ""
+        self._places: dict[TopicPartition, _Place] = {}
         self._settling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -78,14 +86,16 @@ class GroupConsumer:
 
     async def stop(self) -> None:
         """Leave the group and disconnect. Commits nothing, and tells the listener nothing."""
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.wait([self._settling])
-            self._settling = None
         try:
-            await self._membership.stop()
+            if self._settling is not None:
+                self._settling.cancel()
+                await asyncio.wait([self._settling])
         finally:
-            await self._reader.stop()
+            self._settling = None
+            try:
+                await self._membership.stop()
+            finally:
+                await self._reader.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -97,7 +107,7 @@ class GroupConsumer:
     @property
     def assignment(self) -> Partitions:
         """What is ours and taken over, whether or not it is asked back."""
-        return frozenset(self._next)
+        return frozenset(self._places)
 
     async def positions(self) -> dict[TopicPartition, int]:
         """The next offset to read of each partition that is being read; those not known within a second are left
@@ -112,27 +122,27 @@ class GroupConsumer:
             Exception: what the listener has raised.
         """
         self._membership.check()
-        if self._settling is not None and self._settling.done():
+        if self._settling is not None and self._settling.done() and not self._settling.cancelled():
             self._settling.result()
         records = await self._reader.getmany(timeout_ms)
         for place, part in records.items():
-            self._next[place] = part[-1].offset + 1
+            self._places[place].next = part[-1].offset + 1
         return records
 
     async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
         """Commit the next offset to read of each partition, for those that are ours.
 
-        wait_s: for a rebalance to end, during which nothing can be committed; that takes one or two heartbeats, unless
-        a member has died and its session must end first.
+        wait_s: for our own join to end, during which nothing is committed; that takes a heartbeat, unless a member has
+        died and its session must end first. A broker that is away is waited for as long as it takes.
 
-        Returns False when not all of them are ours, or the group rebalances: to be tried again, or the next owner reads
-        the messages again.
+        Returns False when not all of them are ours, or we are still joining: to be tried again, or the next owner reads
+        the messages again. True where there is nothing to commit.
 
         Raises:
-            BrokerUnavailable: no answer.
+            BrokerUnavailable: it refuses.
         """
-        mine = {place: offset for place, offset in offsets.items() if place in self._next}
-        return await self._membership.commit(mine, self._member, wait_s) and len(mine) == len(offsets)
+        taken = {place: held.taken for place, held in self._places.items()}
+        return await self._membership.commit(offsets, taken, wait_s)
 
     async def _keep_settled(self) -> None:
         failures = 0
@@ -150,36 +160,37 @@ class GroupConsumer:
     async def _settle(self) -> None:
         """Make what we read what is ours: begin with what has come, finish and give up what is asked back."""
         self._changed.clear()
-        if self._membership.member != self._member:
-            self._member = self._membership.member
-            await self._forget(self.assignment)
-        begin = await self._membership.committed(self._membership.held - self._membership.asked_back - self.assignment)
-        if self._membership.member != self._member:
-            return  # thrown out meanwhile, and back: all from the start
+        membership = self._membership
+        await self._forget_lost()
+        new = {place: number for place, number in membership.held.items() if place not in self._places}
+        begin = await membership.committed(new.keys() - membership.asked_back)
         # One word of the group's; the next that comes meanwhile is for the next round.
-        held, asked_back = self._membership.held, self._membership.asked_back
-        gained, finished = held & begin.keys(), self.assignment & held & asked_back
-        await self._forget(self.assignment - held)
+        held, asked_back = membership.held, membership.asked_back
+        gained = frozenset(place for place in begin if held.get(place) == new[place] and place not in asked_back)
+        await self._forget_lost()
         if gained:
             await self._listener.on_assigned(gained)
-            self._next |= {place: begin[place] for place in gained}
+            self._places |= {place: _Place(new[place], begin[place]) for place in gained}
         self._read(self.assignment - asked_back)
+        finished = self.assignment & asked_back
         if finished:
             await self._listener.on_revoked(finished)
             for place in finished:
-                del self._next[place]
-        if asked_back:
-            self._membership.give_up(asked_back)
+                del self._places[place]
+        membership.give_up(asked_back)
+        await membership.announce()
 
-    async def _forget(self, lost: Partitions) -> None:
+    async def _forget_lost(self) -> None:
+        held = self._membership.held
+        lost = frozenset(place for place, here in self._places.items() if held.get(place) != here.taken)
         if not lost:
             return
-        logger.warning("%s: %d partitions were lost to another member", self._group, len(lost))
+        logger.warning("%s: %d partitions are not ours any more, or not without a gap", self._group, len(lost))
         for place in lost:
-            del self._next[place]
+            del self._places[place]
         self._read(self._reader.assignment - lost)
         await self._listener.on_lost(lost)
 
     def _read(self, wanted: Partitions) -> None:
         if wanted != self._reader.assignment:
-            self._reader.assign({place: self._next[place] for place in wanted})
+            self._reader.assign({place: self._places[place].next for place in wanted})

@@ -7,15 +7,16 @@ all its partitions paused, and `infra.kafka_group` reads by another that belongs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InconsistentGroupProtocolError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from infra.errors import BrokerUnavailable
+from infra.errors import BrokerUnavailable, ConfigurationError
 from infra.kafka import backoff_s, broker_errors, connecting
 from infra.kafka_assignor import CooperativeAssignor, Partitions
 from infra.kafka_consumer import ClosingConsumer
@@ -26,17 +27,15 @@ logger = logging.getLogger(__name__)
 
 # A member learns of a rebalance by its heartbeat, and nothing moves until the last one has learned of it.
 HEARTBEAT_MS = 100
-# Members are asked now and then whether they are alive; whose store is down must not be thrown out for reading nothing.
-MAX_POLL_INTERVAL_MS = 3_600_000
 POLL_MS = 1_000
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     """A place in `group`, sharing the partitions of `topics` by the cooperative protocol.
 
-    `held` is what is ours and `asked_back` the part of it that is to be given up, as soon as its messages are finished
-    and committed (`give_up`). `member` is who we are; when it changes, the group had thrown us out, and what is ours is
-    ours anew. `on_change` is called when they have changed.
+    held: what is ours, each with a number that is another one whenever it was not ours in between. asked_back: those of
+    them that are to be given up, when their messages are finished and committed. `on_change` is called when they have
+    changed, and when there is something to `announce`.
     """
 
     def __init__(
@@ -55,11 +54,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._error: Exception | None = None
 
     @property
-    def member(self) -> str:
-        return self._assignor.member
-
-    @property
-    def held(self) -> Partitions:
+    def held(self) -> Mapping[TopicPartition, int]:
         return self._assignor.held
 
     @property
@@ -70,7 +65,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """Connect and join.
 
         Raises:
-            ConfigurationError: the URL names no server, or it refuses us. BrokerUnavailable: it does not answer.
+            ConfigurationError: the URL names no server, it refuses us, or the group's members are of another kind.
+            BrokerUnavailable: it does not answer.
         """
         settings = self._settings
         consumer = ClosingConsumer(
@@ -79,7 +75,6 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
             request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             partition_assignment_strategy=(self._assignor,),
             **client_arguments(settings),
         )
@@ -87,7 +82,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(self._topics, listener=self)
         try:
             async with connecting(settings):
-                await consumer.start()
+                with self._others_told():
+                    await consumer.start()
         except BaseException:
             await self.stop()
             raise
@@ -95,57 +91,82 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """Leave the group: what was ours is the others' at once. Commits nothing."""
-        self._at_rest()
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.wait([self._polling])
+        try:
+            if self._polling is not None:
+                self._polling.cancel()
+                await asyncio.wait([self._polling])
+        finally:
             self._polling = None
-        if self._consumer is not None:
-            with broker_errors(self._settings):
-                await self._consumer.stop()
+            try:
+                if self._consumer is not None:
+                    with broker_errors(self._settings):
+                        await self._consumer.stop()
+            finally:
+                self._at_rest()
 
     def check(self) -> None:
-        """Raise what has gone wrong in the group since the last call.
+        """Raise what is wrong with our membership, for as long as it is.
 
         Raises:
             ConfigurationError, BrokerUnavailable: see `infra.kafka.broker_errors`.
         """
-        error, self._error = self._error, None
-        if error is not None:
-            with broker_errors(self._settings):
-                raise error
+        if self._error is not None:
+            with broker_errors(self._settings), self._others_told():
+                raise self._error
+        if self._polling is not None and self._polling.done():
+            self._polling.result()
 
     def give_up(self, partitions: Iterable[TopicPartition]) -> None:
-        """These are no longer ours, and may be read by their next owner; joins again to say so."""
+        """These are no longer ours; their next owner may have them when that is announced."""
         self._assignor.give_up(partitions)
-        if self._joined.is_set():
+
+    async def announce(self) -> None:
+        """Join again if the group believes that we hold what we have given up.
+
+        Raises:
+            BrokerUnavailable: no answer; to be tried again.
+        """
+        if not self._to_announce():
+            return
+        # aiokafka ends its coordination when it is told to join while it looks for the coordinator: who answers a
+        # question has been found.
+        await self.committed([TopicPartition(self._topics[0], 0)])
+        if self._to_announce():
             self._on_the_move()
-            # With new words the same subscription: that is how aiokafka is told to join again.
+            # The same subscription anew: that is how aiokafka is told to join.
             self._consumer.subscribe(self._topics, listener=self)
+
+    def _to_announce(self) -> bool:
+        return self._joined.is_set() and self._consumer.assignment() != self.held.keys()
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset that the group goes on from, for each partition; 0 where it has committed none.
 
+        Waits for a broker that is away.
+
         Raises:
-            BrokerUnavailable: no answer.
+            BrokerUnavailable: it refuses.
         """
         wanted = list(partitions)
         with broker_errors(self._settings):
             found = await asyncio.gather(*(self._consumer.committed(place) for place in wanted))
         return {place: offset or 0 for place, offset in zip(wanted, found, strict=True)}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int], member: str, wait_s: float) -> bool:
-        """Commit the next offset to read of each partition, for those that are ours.
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], taken: Mapping[TopicPartition, int], wait_s: float
+    ) -> bool:
+        """Commit the next offset to read of each partition, for those that have been ours all the time.
 
         Args:
-            member: who we were when the messages were read; another by now, and nothing is committed.
-            wait_s: for a rebalance to end, during which nothing can be committed.
+            taken: the numbers in `held` under which the messages were read.
+            wait_s: for our own join to end, during which nothing is committed. A broker that is away is waited for as
+                long as it takes.
 
-        Returns False when not all of them are ours, or the group rebalances: to be tried again, or the next owner reads
-        the messages again.
+        Returns False when not all of them are ours, or we are still joining: to be tried again, or the next owner reads
+        the messages again. True where there is nothing to commit.
 
         Raises:
-            BrokerUnavailable: no answer.
+            BrokerUnavailable: it refuses.
         """
         try:
             async with asyncio.timeout(wait_s):
@@ -153,10 +174,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         except TimeoutError:
             return False
         async with self._committing:
-            mine = {place: offset for place, offset in offsets.items() if place in self.held}
             if not offsets:
                 return True
-            if not mine or member != self.member or not self._joined.is_set():
+            ours = self.held.items() & taken.items()
+            mine = {place: offsets[place] for place, _ in ours if place in offsets}
+            if not mine or not self._joined.is_set():
                 return False
             try:
                 with broker_errors(self._settings):
@@ -184,7 +206,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_change()
 
     def _on_the_move(self) -> None:
-        """From here to the assignment nothing can be committed. If it does not come, others have our partitions."""
+        """From here to the assignment nothing is committed. If it does not come, others have our partitions."""
         self._joined.clear()
         if self._adrift is None:
             # The broker answers a join within one session timeout, and forgets a member after another.
@@ -203,13 +225,24 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             self._assignor.give_up(self.held)
             self._on_change()
 
+    @contextlib.contextmanager
+    def _others_told(self) -> Iterator[None]:
+        try:
+            yield
+        except InconsistentGroupProtocolError as error:
+            raise ConfigurationError(
+                f"consumer group {self._group!r} at {self._settings.url} has members that share its partitions by "
+                f"another protocol than {self._assignor.name}: other programs, or ours of before it; stop them all "
+                "first, or name another group"
+            ) from error
+
     async def _poll(self) -> None:
         """What aiokafka wants to be asked regularly: keeps us in the group, and brings its errors."""
         failures = 0
         while True:
             try:
                 await self._consumer.getmany(timeout_ms=POLL_MS)
-                failures = 0
+                self._error, failures = None, 0
             except KafkaError as error:
                 self._error = error
                 await asyncio.sleep(backoff_s(failures))

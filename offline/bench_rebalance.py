@@ -1,8 +1,8 @@
 """`modiste bench rebalance`: how long messages wait while members of a consumer group come, go and die.
 
-Two members read a topic; a third joins and leaves, several times; then a third is killed in the moment in which a
-fourth joins, so that the broker has to wait for the dead one's session before anybody's join can end. All members are
-processes of their own, and all contenders have the same session timeout and heartbeat.
+Two members read a topic; a third joins and leaves, several times; then, as often as asked for, a third is killed in the
+moment in which a fourth joins, so that the broker has to wait for the dead one's session before any join can end. All
+members are processes of their own, all contenders have the same session timeout and heartbeat, and each its own broker.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ TOPIC = "rebalance"
 PARTITIONS = 12
 READY_S = 30.0
 STOP_S = 15.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """rounds: of a join and a leave. deaths: of a member as another joins. rate: messages a second. gap_s: seconds
+    after each change."""
+
+    rounds: int = 5
+    deaths: int = 3
+    rate: float = 200.0
+    gap_s: float = 3.0
+
+    @property
+    def changes(self) -> int:
+        return 1 + 2 * self.rounds + 3 * self.deaths
 
 
 class _Members:
@@ -93,25 +109,24 @@ class _Members:
         return self._directory / f"{name}.txt"
 
 
-def measure(
-    directory: Path, *, kafka: str, rounds: int, rate: float, gap_s: float, contenders: tuple[str, ...] = CONTENDERS
-) -> dict[str, Any]:
+def measure(directory: Path, plan: Plan, *, kafka: str, contenders: tuple[str, ...] = CONTENDERS) -> dict[str, Any]:
     """The longest waits of each contender (`offline.rebalance_judge.judge`); None with a reason in `absent` where one
-    could not run. `gap_s`: seconds after each join and leave."""
+    could not run."""
     absent = {name: reason for name in contenders if (reason := missing(name))}
     found: dict[str, Any] = {}
-    with _broker(directory, kafka) as settings, step("changes", (2 * rounds + 3) * len(contenders)) as progress:
+    with step("changes", plan.changes * (len(contenders) - len(absent))) as progress:
         for name in contenders:
             if name not in absent:
                 (directory / name).mkdir()
                 try:
-                    found[name] = asyncio.run(_one(directory / name, settings, name, rounds, rate, gap_s, progress))
+                    with _broker(directory / name, kafka) as settings:
+                        found[name] = asyncio.run(_one(directory / name, settings, name, plan, progress))
                 except Unavailable as error:
                     absent[name] = str(error)
     return {
         **{name: found.get(name) for name in contenders},
         "absent": absent,
-        "setup": {"kafka": kafka, "rounds": rounds, "rate": rate, "partitions": PARTITIONS, "session_ms": SESSION_MS},
+        "setup": {"kafka": kafka, **asdict(plan), "partitions": PARTITIONS, "session_ms": SESSION_MS},
     }
 
 
@@ -123,62 +138,67 @@ def _broker(directory: Path, kafka: str) -> Iterator[KafkaSettings]:
         yield KafkaSettings(url=server.url, session_timeout_ms=SESSION_MS)
 
 
-async def _one(
-    directory: Path, settings: KafkaSettings, name: str, rounds: int, rate: float, gap_s: float, progress: Step
-) -> dict[str, Any]:
-    topic = f"{TOPIC}-{name}"
-    await ensure_topics(settings, [TopicSpec(topic, PARTITIONS)])
-    members = _Members(name, settings, topic, directory)
+async def _one(directory: Path, settings: KafkaSettings, name: str, plan: Plan, progress: Step) -> dict[str, Any]:
+    await ensure_topics(settings, [TopicSpec(TOPIC, PARTITIONS)])
+    members = _Members(name, settings, TOPIC, directory)
     began: list[tuple[str, float]] = []
+    killed: set[str] = set()
 
-    def now(kind: str) -> None:
+    async def now(kind: str, seconds: float = plan.gap_s) -> None:
         progress.advance()
         began.append((kind, time.monotonic()))
+        await asyncio.sleep(seconds)
 
-    try:
-        async with Producer(settings) as producer:
-            sending = asyncio.create_task(_send(producer, topic, rate))
+    async def joined() -> str:
+        member = members.start()
+        await members.reads(member)
+        return member
+
+    async with Producer(settings) as producer:
+        sending = asyncio.create_task(_send(producer, plan.rate))
+        try:
             for _ in range(2):
-                await members.reads(members.start())
-            await asyncio.sleep(gap_s)
-            now("quiet")
-            await asyncio.sleep(gap_s)
-            for _ in range(rounds):
-                now("join")
-                third = members.start()
-                await members.reads(third)
-                await asyncio.sleep(gap_s)
-                now("leave")
+                await joined()
+            await asyncio.sleep(plan.gap_s)
+            await now("quiet")
+            for _ in range(plan.rounds):
+                await now("join", 0.0)
+                third = await joined()
+                await asyncio.sleep(plan.gap_s)
                 members.end(third)
-                await asyncio.sleep(gap_s)
-            now("join")
-            third = members.start()
-            await members.reads(third)
-            await asyncio.sleep(gap_s)
-            now("death")
-            members.end(third, signal.SIGKILL)
-            fourth = members.start()
-            await asyncio.sleep(2 * SESSION_MS / 1_000)
-            await members.reads(fourth)
+                await now("leave")
+            for _ in range(plan.deaths):
+                await now("join", 0.0)
+                third = await joined()
+                await asyncio.sleep(plan.gap_s)
+                members.end(third, signal.SIGKILL)
+                killed.add(third)
+                fourth = members.start()
+                await now("death", 2 * SESSION_MS / 1_000)
+                await members.reads(fourth)
+                members.end(fourth)
+                await now("leave")
             began.append(("end", time.monotonic()))
             sending.cancel()
             sent = await sending
-            await asyncio.sleep(gap_s)
-    finally:
-        members.stop()
+            await asyncio.sleep(plan.gap_s)
+        finally:
+            sending.cancel()
+            members.stop()
     changes = [Change(kind, start, end) for (kind, start), (_, end) in itertools.pairwise(began)]
-    return judge(members.noted(), changes, sent, {third})
+    return judge(members.noted(), changes, sent, killed)
 
 
-async def _send(producer: Producer, topic: str, rate: float) -> int:
-    """Messages to all partitions in turn, each with its number and when it was sent, until cancelled; returns how many
-    the broker has."""
+async def _send(producer: Producer, rate: float) -> int:
+    """Messages to all partitions in turn, each with its number and when it was due to be sent, until cancelled; returns
+    how many the broker has. A broker that holds the sender up makes them late, not fewer."""
     keys = [key.encode() for key in markers("m", PARTITIONS)]
     start, sent = time.monotonic(), 0
     with contextlib.suppress(asyncio.CancelledError):
         while True:
-            await asyncio.sleep(max(0.0, start + sent / rate - time.monotonic()))
-            value = b"%d %d" % (sent, time.monotonic_ns())
+            due = start + sent / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            value = b"%d %d" % (sent, int(due * 1e9))
             sent += 1
-            await asyncio.shield(producer.send(topic, keys[sent % PARTITIONS], value))
+            await asyncio.shield(producer.send(TOPIC, keys[sent % PARTITIONS], value))
     return sent

@@ -17,24 +17,26 @@ KINDS = ("quiet", "join", "leave", "death")
 @click.command()
 @click.option("--kafka", type=click.Choice(BROKERS), default="tansu", show_default=True, help="Broker to start.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Joins and leaves.")
+@click.option("--deaths", type=click.IntRange(min=0), default=3, show_default=True, help="As another joins.")
 @click.option("--rate", type=click.FloatRange(min=10), default=200.0, show_default=True, help="Messages a second.")
-@click.option("--gap", type=click.FloatRange(min=1), default=3.0, show_default=True, help="Seconds after each change.")
+@click.option("--gap", type=click.FloatRange(min=2), default=3.0, show_default=True, help="Seconds after each change.")
 @click.option("--only", help="Contenders, comma-separated; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def rebalance(kafka: str, rounds: int, rate: float, gap: float, only: str | None, as_json: bool) -> None:
+def rebalance(kafka: str, rounds: int, deaths: int, rate: float, gap: float, only: str | None, as_json: bool) -> None:
     """Longest wait of a message while a member joins, leaves, or dies as another joins; in milliseconds.
 
     `kept` are the partitions whose reader stays, `moved` those that go to another. Beside aiokafka's eager protocol and
     librdkafka's cooperative one, with the same session timeout and heartbeat.
     """
     from infra.errors import ConfigurationError
-    from offline.bench_rebalance import CONTENDERS, measure
+    from offline.bench_rebalance import CONTENDERS, Plan, measure
 
     chosen = tuple(only.split(",")) if only else CONTENDERS
     if unknown := sorted(set(chosen) - set(CONTENDERS)):
         raise ConfigurationError(f"--only {', '.join(unknown)}: there are {', '.join(CONTENDERS)}")
     with TemporaryDirectory(prefix="modiste-bench-") as scratch:
-        report = measure(Path(scratch), kafka=kafka, rounds=rounds, rate=rate, gap_s=gap, contenders=chosen)
+        plan = Plan(rounds, deaths, rate, gap)
+        report = measure(Path(scratch), plan, kafka=kafka, contenders=chosen)
     click.echo(json.dumps(report) if as_json else _table(report, chosen))
 
 

@@ -50,7 +50,7 @@ def readings(member: str, lines: Iterable[str]) -> list[Reading]:
 
 def judge(noted: Sequence[Reading], changes: Sequence[Change], sent: int, killed: Collection[str]) -> dict[str, Any]:
     """kind -> longest wait in ms of a message in a partition that was kept, and in one that moved: the median of the
-    changes of this kind, and the worst. lost: messages read by nobody. doubled: readings too many, without those of
+    n changes of this kind, and the worst. lost: messages read by nobody. doubled: readings too many, without those of
     members that were killed, who could not commit any more.
     """
     waits: dict[str, Mapping[str, list[float]]] = defaultdict(lambda: {"kept": [], "moved": []})
@@ -58,7 +58,7 @@ def judge(noted: Sequence[Reading], changes: Sequence[Change], sent: int, killed
         readers: dict[int, set[str]] = defaultdict(set)
         longest: dict[int, float] = defaultdict(float)
         for one in noted:
-            if change.start - BEFORE_S <= one.sent < change.end:
+            if change.start - BEFORE_S <= one.sent < change.end - ON_ITS_WAY_S:
                 readers[one.partition].add(one.member)
             if change.start <= one.sent < change.end - ON_ITS_WAY_S:
                 longest[one.partition] = max(longest[one.partition], one.read - one.sent)
@@ -79,4 +79,5 @@ def judge(noted: Sequence[Reading], changes: Sequence[Change], sent: int, killed
 def _summary(seconds: Sequence[float]) -> dict[str, float] | None:
     if not seconds:
         return None
-    return {"median": round(statistics.median(seconds) * 1e3, 1), "worst": round(max(seconds) * 1e3, 1)}
+    median, worst = (round(seconds_ * 1e3, 1) for seconds_ in (statistics.median(seconds), max(seconds)))
+    return {"median": median, "worst": worst, "n": len(seconds)}

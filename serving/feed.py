@@ -34,6 +34,7 @@ IDLE_MS = 1_000
 RETRY = timedelta(seconds=1)
 BATCH = 500
 HOLD_MS = 100  # a fifth of the rest that updates are given anyway
+GIVING_UP_S = 60.0  # for the commit of a partition that another is to have: nobody can before our join has ended
 # Customers answered at a time: who asks on the topic meanwhile waits no longer than for a batch of requests.
 ANSWERED = 32
 
@@ -62,6 +63,8 @@ class Feed:
         self._wall = wall or SystemClock()
         self._debounce: Debounce[TopicPartition] = Debounce()
         self._committed: dict[TopicPartition, int] = {}
+        self._consumer: GroupConsumer | None = None
+        self._answering = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -90,6 +93,7 @@ class Feed:
             )
             try:
                 async with consumer:
+                    self._consumer = consumer
                     while True:
                         await self._turn(consumer)
                         attempt = 0
@@ -104,13 +108,18 @@ class Feed:
         """Nothing is known of them yet."""
 
     async def on_revoked(self, partitions: Partitions) -> None:
-        """Who is still waited for is the next owner's."""
+        """Who is answered now is answered here; who is still waited for is the next owner's."""
+        async with self._answering:
+            answered = {tp: at for tp, at in self._debounce.committable().items() if tp in partitions}
+            if self._consumer is not None:
+                await self._consumer.commit(answered, wait_s=GIVING_UP_S)
+            await self.on_lost(partitions)
+
+    async def on_lost(self, partitions: Partitions) -> None:
+        """What is not answered yet is another's."""
         self._debounce.drop(partitions)
         for partition in partitions:
             self._committed.pop(partition, None)
-
-    async def on_lost(self, partitions: Partitions) -> None:
-        await self.on_revoked(partitions)
 
     async def _turn(self, consumer: GroupConsumer) -> None:
         if self._debounce.full:
@@ -119,11 +128,12 @@ class Feed:
             for partition, records in (await consumer.getmany(timeout_ms=self._pause_ms())).items():
                 for record in records:
                     self.note(partition, record)
-        while due := self._debounce.take(self._wall.now(), ANSWERED):
-            await self.answer(due)
-        offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
-        if offsets and await consumer.commit(offsets):
-            self._committed.update(offsets)
+        async with self._answering:
+            while due := self._debounce.take(self._wall.now(), ANSWERED):
+                await self.answer(due)
+            offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
+            if offsets and await consumer.commit(offsets):
+                self._committed.update(offsets)
 
     def _pause_ms(self) -> int:
         due = self._debounce.next_due()

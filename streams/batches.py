@@ -1,8 +1,8 @@
 """Batches between the broker and their handler: which are on their way, and which offsets may be committed.
 
-Pure bookkeeping, without a broker. An offset is due when its batch and all older ones are applied, and only as long
-as this process still owns the partition by the same assignment under which the batch was read: a batch that outlives
-a rebalance would otherwise set the group back to where it once was.
+Pure bookkeeping, without a broker. An offset is due when its batch and all older ones of its partition are applied, and
+only as long as this process still owns the partition by the same assignment under which the batch was read: a batch
+that outlives a rebalance would otherwise set the group back to where it once was.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ REQUEUED_HEADER = "modiste-requeued"
 class Batch:
     """Messages on their way; `done` is set when the handler is through with them, `ok` says that they are durable.
 
-    offsets: next to read, by partition. tenures: the ownership under which each partition was read.
+    offsets: next to read, by partition; those that are not due yet. tenures: the ownership under which each partition
+    was read.
     """
 
     messages: list[RawMessage]
@@ -97,11 +98,15 @@ class InFlight:
 
     def due(self) -> dict[TopicPartition, int]:
         """Offsets to commit now; asked again they come again, until `committed` or the end of the ownership."""
-        while self._batches and self._batches[0].ok:
-            batch = self._batches.popleft()
-            for tp, offset in batch.offsets.items():
-                if tp in self._tenures and batch.tenures.get(tp) == self._tenures[tp]:
-                    self._due[tp] = max(offset, self._due.get(tp, 0))
+        unfinished: set[TopicPartition] = set()
+        for batch in self._batches:
+            if batch.ok:
+                for tp in batch.offsets.keys() - unfinished:
+                    offset = batch.offsets.pop(tp)
+                    if tp in self._tenures and batch.tenures.get(tp) == self._tenures[tp]:
+                        self._due[tp] = max(offset, self._due.get(tp, 0))
+            unfinished |= batch.offsets.keys()
+        self._batches = deque(batch for batch in self._batches if batch.offsets or not batch.ok)
         return dict(self._due)
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 POLL_MS = 200
 CLOSE_S = 10.0
 LEAVE_S = 3.0
-# For a rebalance to end, when what is done must be committed now or comes again.
+# For the last commits of a process that ends.
 LAST_COMMIT_S = 1.0
+# For those of a partition that another is to have: no join lasts longer, and nobody can have it before that.
+GIVING_UP_S = 60.0
 # A commit costs the broker as much as an answer. What was done since the last one comes again after a crash.
 COMMIT_EVERY_S = 0.1
 
@@ -108,7 +110,7 @@ class Intake:
         self._stopping = True
         if self._consumer is None:
             return
-        await self._drain(self._consumer, self._in_flight.owned)
+        await self._leave_nothing(self._consumer)
         consumer, self._consumer = self._consumer, None
         try:
             # In the middle of joining, leaving would wait until the group has formed.
@@ -118,7 +120,7 @@ class Intake:
             logger.warning("left the group without a word from the broker: %s", error or "none yet")
 
     def finished(self, batch: Batch, *, ok: bool) -> None:
-        """The handler is through; not ok keeps this and every later batch from being committed."""
+        """The handler is through; not ok keeps this and every later batch of its partitions from being committed."""
         batch.ok = ok
         batch.done.set()
         self._changed.set()
@@ -162,7 +164,8 @@ class Intake:
 
     async def on_revoked(self, partitions: Partitions) -> None:
         if self._consumer is not None:
-            await self._drain(self._consumer, partitions)
+            await self._drain(partitions)
+            await self._commit(self._consumer, wait_s=GIVING_UP_S)
         self._in_flight.revoked(partitions)
 
     async def on_lost(self, partitions: Partitions) -> None:
@@ -213,7 +216,7 @@ class Intake:
                 continue
             try:
                 found = await self._consumer.positions()
-                # What is asked back is read by nobody until somebody else does.
+                # What it has not been given yet, or is not any more, says nothing of this consumer.
                 positions = {tp: offset for tp, offset in found.items() if tp in self._in_flight.owned}
                 there = await self._unread(positions)
             except BrokerUnavailable as error:
@@ -236,7 +239,7 @@ class Intake:
         logger.error("the consumer has stalled: %s; leaving the group and joining again", reason)
         REPLACED.inc()
         if self._consumer is not None:
-            await self._drain(self._consumer, self._in_flight.owned)
+            await self._leave_nothing(self._consumer)
             consumer, self._consumer = self._consumer, None
             try:
                 async with asyncio.timeout(CLOSE_S):
@@ -275,7 +278,16 @@ class Intake:
                 logger.warning("commit put off, trying again: %s", reason)
             return False
 
-    async def _drain(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+    async def _leave_nothing(self, consumer: Consumer) -> None:
+        """Finish and commit all that is ours, as far as that is possible now."""
+        await self._drain(self._in_flight.owned)
+        try:
+            async with asyncio.timeout(LAST_COMMIT_S):  # a broker that is away would be waited for without end
+                await self._commit(consumer, wait_s=LAST_COMMIT_S)
+        except TimeoutError:
+            logger.warning("not committed within %.0f s; the messages will come again", LAST_COMMIT_S)
+
+    async def _drain(self, partitions: Iterable[TopicPartition]) -> None:
         waiting = self._in_flight.reading(partitions)
         if waiting:
             logger.info("finishing %d batches", len(waiting))
@@ -285,4 +297,3 @@ class Intake:
                     await batch.done.wait()
         except TimeoutError:
             logger.warning("not finished within %.0f s; the messages will come again", self._limits.drain_s)
-        await self._commit(consumer, wait_s=LAST_COMMIT_S)

@@ -27,12 +27,12 @@ from infra.kafka_group import GroupConsumer
 from infra.kafka_membership import HEARTBEAT_MS
 from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
+from streams.intake import GIVING_UP_S, LAST_COMMIT_S
 
 SESSION_MS = 6_000
 BATCH = 100
 POLL_MS = 50
 COMMIT_EVERY_S = 0.5
-LAST_COMMIT_S = 1.5
 
 Offsets = dict[TopicPartition, int]
 
@@ -77,7 +77,7 @@ class _Ours:
 
     async def on_revoked(self, partitions: Partitions) -> None:
         offsets = self._notes.offsets
-        await self._consumer.commit({at: offsets[at] for at in partitions & offsets.keys()}, wait_s=LAST_COMMIT_S)
+        await self._consumer.commit({at: offsets[at] for at in partitions & offsets.keys()}, wait_s=GIVING_UP_S)
         self._notes.gone(partitions)
 
     async def on_lost(self, partitions: Partitions) -> None:
@@ -157,13 +157,18 @@ def _confluent(settings: KafkaSettings, topic: str, group: str, notes: Notes, st
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": settings.fetch_wait_ms,
             "session.timeout.ms": settings.session_timeout_ms,
+            # So long the broker waits for a join, as with the others.
+            "max.poll.interval.ms": settings.session_timeout_ms,
             "heartbeat.interval.ms": HEARTBEAT_MS,
             "partition.assignment.strategy": "cooperative-sticky",
         }
     )
     consumer.subscribe([topic], on_revoke=on_revoke)
     while not stopping.is_set():
-        for message in consumer.consume(BATCH, timeout=POLL_MS / 1_000):
+        first = consumer.poll(POLL_MS / 1_000)  # `consume` would wait for a whole batch
+        if first is None:
+            continue
+        for message in [first, *consumer.consume(BATCH - 1, timeout=0)]:
             if message.error() is None:
                 place = TopicPartition(topic, message.partition() or 0)
                 notes.take(place, [(message.offset() or 0, message.value() or b"")])

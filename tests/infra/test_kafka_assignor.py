@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.kafka_assignor import CooperativeAssignor, Partitions
+from infra.kafka_assignor import CooperativeAssignor
 
 
 class Cluster:
@@ -81,26 +81,10 @@ class Group:
         """Who reads what, of those who know that they are in the group."""
         readers: dict[TopicPartition, list[str]] = {}
         for name, member in self.members.items():
-            if member.member == self.ids[name]:
+            if member._member == self.ids[name]:
                 for place in member.held:
                     readers.setdefault(place, []).append(name)
         return readers
-
-
-class Reader:
-    """What a consumer makes of its assignor's word: what it reads, and whether it has read it all the time."""
-
-    def __init__(self) -> None:
-        self.member = ""
-        self.since: dict[TopicPartition, int] = {}
-
-    def hear(self, assignor: CooperativeAssignor, taken: dict[TopicPartition, int]) -> None:
-        """taken: how often each partition was taken over, by anybody."""
-        if assignor.member != self.member:
-            self.member, self.since = assignor.member, {}
-        self.since = {place: at for place, at in self.since.items() if place in assignor.held}
-        for place in assignor.held - self.since.keys():
-            self.since[place] = taken[place] = taken.get(place, 0) + 1
 
 
 def test_the_first_member_has_everything_at_once() -> None:
@@ -120,7 +104,7 @@ def test_what_is_to_move_stays_with_its_holder_until_it_is_given_up() -> None:
     assert len(moving) == 2
     group.members["a"].give_up(moving)
     group.rebalance()
-    assert group.members["b"].held == moving
+    assert group.members["b"].held.keys() == moving
     assert not group.members["a"].asked_back
 
 
@@ -137,11 +121,11 @@ def test_a_holder_that_takes_its_time_keeps_it_through_other_rebalances() -> Non
 def test_what_a_leaver_had_is_shared_at_once_and_nothing_else_moves() -> None:
     group = Group({"t": 6}, "abc")
     group.settle()
-    before = {name: group.members[name].held for name in "ab"}
+    before = {name: set(group.members[name].held) for name in "ab"}
     del group.members["c"]
     assert group.settle() == 1
     for name in "ab":
-        assert before[name] < group.members[name].held
+        assert before[name] < group.members[name].held.keys()
         assert len(group.members[name].held) == 3
 
 
@@ -164,27 +148,51 @@ def test_who_was_thrown_out_learns_it_also_where_nothing_is_taken_from_it() -> N
     group = Group({"t": 2}, "a")
     group.settle()
     sleeper = group.members.pop("a")
-    before = sleeper.member
+    before = sleeper.held
     group.join("a", asleep=sleeper)
     group.settle()
-    assert group.held("a") == {"t0", "t1"}
-    assert sleeper.member not in ("", before)
+    assert sleeper.held.keys() == before.keys()
+    assert all(sleeper.held[place] != number for place, number in before.items())
 
 
 def test_who_missed_its_assignment_but_not_the_group_goes_on_with_what_it_has() -> None:
     group = Group({"t": 2}, "ab")
     group.settle()
-    before = {name: (group.members[name].member, group.held(name)) for name in "ab"}
+    before = {name: group.members[name].held for name in "ab"}
     group.join("c")
     group.rebalance(deaf="a")
     group.rebalance()
-    assert {name: (group.members[name].member, group.held(name)) for name in "ab"} == before
+    assert {name: group.members[name].held for name in "ab"} == before
 
 
-def test_what_does_not_exist_any_more_is_nobody_s() -> None:
+def test_what_was_given_up_and_comes_back_is_taken_over_anew() -> None:
+    group = Group({"t": 2}, "a")
+    group.settle()
+    member = group.members["a"]
+    before = dict(member.held)
+    member.give_up({TopicPartition("t", 0)})
+    group.rebalance()
+    assert member.held[TopicPartition("t", 0)] != before[TopicPartition("t", 0)]
+    assert member.held[TopicPartition("t", 1)] == before[TopicPartition("t", 1)]
+
+
+def test_a_topic_of_which_the_leader_knows_nothing_for_a_moment_stays_where_it_is() -> None:
     group = Group({"t": 2, "u": 2}, "ab")
     group.settle()
-    del group.cluster.partitions["u"]
+    before = {name: dict(member.held) for name, member in group.members.items()}
+    count = group.cluster.partitions.pop("u")
+    group.rebalance()
+    assert {name: dict(member.held) for name, member in group.members.items()} == before
+    assert not any(member.asked_back for member in group.members.values())
+    group.cluster.partitions["u"] = count
+    group.settle()
+    assert {name: dict(member.held) for name, member in group.members.items()} == before
+
+
+def test_partitions_that_the_topic_does_not_have_any_more_are_nobody_s() -> None:
+    group = Group({"t": 4}, "ab")
+    group.settle()
+    group.cluster.partitions["t"] = 2  # made anew
     group.settle()
     assert group.held("a") | group.held("b") == {"t0", "t1"}
 
@@ -207,7 +215,7 @@ def test_words_of_another_kind_are_no_claim(said: bytes) -> None:
     assignment = member.assign(Cluster({"t": 1}), claims)["a"]
     assert [*assignment.partitions()] == [TopicPartition("t", 0)]
     member.on_assignment(ConsumerProtocolMemberAssignment(0, [("t", [0])], said))
-    assert member.held == {TopicPartition("t", 0)}
+    assert member.held.keys() == {TopicPartition("t", 0)}
     assert member.asked_back == set()
 
 
@@ -217,39 +225,47 @@ happenings = st.tuples(
 )
 
 
+def happen(group: Group, asleep: dict[str, CooperativeAssignor], what: str, who: str) -> None:
+    if what == "joins" and who not in group.members and who not in asleep:
+        group.join(who)
+    elif what == "leaves":
+        group.members.pop(who, None)
+    elif what == "falls asleep" and who in group.members:
+        asleep[who] = group.members.pop(who)
+    elif what == "wakes" and who in asleep:
+        group.join(who, asleep=asleep.pop(who))
+    elif what == "gives up" and who in group.members:
+        group.members[who].give_up(group.members[who].asked_back)
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.lists(happenings, max_size=3), max_size=12), st.integers(1, 7))
 def test_a_partition_has_one_reader_and_in_the_end_everyone_an_even_share(
     story: list[list[tuple[str, str]]], partitions: int
 ) -> None:
-    """Of those who know that they are members; and who has read on all the time is the last who took it over."""
+    """Of those who know that they are members; and who has read it without a gap is the last who took it over."""
     group = Group({"t": partitions})
     asleep: dict[str, CooperativeAssignor] = {}
-    readers: dict[CooperativeAssignor, Reader] = {}
-    taken: dict[TopicPartition, int] = {}
+    takings: set[tuple[TopicPartition, CooperativeAssignor, int]] = set()
+    last: dict[TopicPartition, tuple[CooperativeAssignor, int]] = {}
     for chapter in story:
         deaf = set()
         for what, who in chapter:
-            if what == "joins" and who not in group.members and who not in asleep:
-                group.join(who)
-            elif what == "leaves":
-                group.members.pop(who, None)
-            elif what == "falls asleep" and who in group.members:
-                asleep[who] = group.members.pop(who)
-            elif what == "wakes" and who in asleep:
-                group.join(who, asleep=asleep.pop(who))
-            elif what == "gives up" and who in group.members:
-                group.members[who].give_up(group.members[who].asked_back)
-            elif what == "is deaf":
+            if what == "is deaf":
                 deaf.add(who)
+            else:
+                happen(group, asleep, what, who)
         if group.members:
             group.rebalance(deaf)
         assert all(len(names) == 1 for names in group.readers().values())
         for name, assignor in group.members.items():
-            if name not in deaf:
-                reader = readers.setdefault(assignor, Reader())
-                reader.hear(assignor, taken)
-                assert reader.since == {place: taken[place] for place in assignor.held}
+            if name in deaf:
+                continue
+            for place, number in assignor.held.items():
+                if (place, assignor, number) in takings:
+                    assert last[place] == (assignor, number)
+                takings.add((place, assignor, number))
+                last[place] = (assignor, number)
     if group.members:
         group.settle()
         assert len(group.readers()) == partitions
@@ -263,9 +279,9 @@ def test_a_partition_has_one_reader_and_in_the_end_everyone_an_even_share(
 def test_one_more_member_moves_only_its_share(partitions: int, members: int) -> None:
     group = Group({"t": partitions}, "abcdef"[:members])
     group.settle()
-    before: dict[str, Partitions] = {name: member.held for name, member in group.members.items()}
+    before = {name: set(member.held) for name, member in group.members.items()}
     group.join("z")
     assert group.settle() <= 2
-    moved = {place for name, held in before.items() for place in held - group.members[name].held}
-    assert moved == group.members["z"].held
+    moved = {place for name, held in before.items() for place in held - group.members[name].held.keys()}
+    assert moved == group.members["z"].held.keys()
     assert len(moved) == partitions // (members + 1)

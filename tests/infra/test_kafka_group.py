@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import uuid
@@ -10,13 +11,16 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import TopicPartition
 
-from infra.errors import BrokerUnavailable
+from infra.errors import BrokerUnavailable, ConfigurationError
 from infra.kafka import Producer, TopicSpec, ensure_topics
 from infra.kafka_group import GroupConsumer
 from infra.kafka_membership import Membership
 from infra.kafka_probe import GroupOffsets
+from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
 from tests.support.consumers import Indifferent, Member, read
 
@@ -48,6 +52,10 @@ async def eventually(true: Callable[[], bool], *, seconds: float = 30.0) -> None
     while not true():
         assert time.monotonic() < end, f"not so within {seconds:g} s"
         await asyncio.sleep(0.01)
+
+
+def partition_of(key: bytes) -> int:
+    return int(DefaultPartitioner()(key, list(range(PARTITIONS)), list(range(PARTITIONS))))
 
 
 class Traffic:
@@ -133,6 +141,19 @@ async def test_broker_that_is_away_is_unavailable() -> None:
 
 
 @broker
+async def test_a_group_of_another_kind_is_told_from_a_broker_that_is_away(
+    settings: KafkaSettings, topic: str, group: str
+) -> None:
+    other = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers(settings.url), group_id=group)
+    await other.start()
+    try:
+        with pytest.raises(ConfigurationError, match=f"{group}.*another protocol.*stop them all first"):
+            await GroupConsumer(settings, [topic], group, Indifferent(), batch_size=1).start()
+    finally:
+        await other.stop()
+
+
+@broker
 async def test_group_goes_on_after_its_last_commit(settings: KafkaSettings, topic: str, group: str) -> None:
     async with Producer(settings) as producer:
         await producer.send_many((topic, b"anna", str(n).encode()) for n in range(10))
@@ -166,6 +187,23 @@ async def test_each_is_told_what_moves_and_nothing_else(settings: KafkaSettings,
 
 
 @broker
+async def test_one_more_member_is_two_rebalances_and_one_less_is_one(
+    settings: KafkaSettings, topic: str, group: str
+) -> None:
+    """One says what is asked back, the next that it is there: more would be a rebalance more for all each."""
+    async with Member(settings, topic, group) as first:
+        coordinator = first.consumer._membership._consumer._coordinator  # counts the group's rebalances
+        before = coordinator.generation
+        async with Member(settings, topic, group) as second:
+            await eventually(lambda: len(second.consumer.assignment) == PARTITIONS // 2)
+            await asyncio.sleep(1.0)
+            assert coordinator.generation == before + 2
+        await eventually(lambda: len(first.consumer.assignment) == PARTITIONS)
+        await asyncio.sleep(1.0)
+        assert coordinator.generation == before + 3
+
+
+@broker
 async def test_while_members_come_and_go_every_message_is_read_once(
     settings: KafkaSettings, topic: str, group: str
 ) -> None:
@@ -195,10 +233,11 @@ async def test_who_keeps_its_partitions_reads_on_while_the_group_waits_for_a_sle
         started = time.monotonic()
         await asyncio.sleep(SESSION_S / 2)
         assert not joining.done()
-        values = {value for value, when in first.seen if when > started + 1.0}
-        waits = [when - traffic.sent[value] for value, when in first.seen if value in values]
-        assert len(waits) > 50
-        assert max(waits) < 1.0
+        seen, now = dict(first.seen), time.monotonic()
+        kept = {place.partition for place in first.consumer.assignment}
+        theirs = [v for v, at in traffic.sent.items() if partition_of(v) in kept and started < at < now - 1.0]
+        assert len(theirs) > 50
+        assert max(seen.get(value, math.inf) - traffic.sent[value] for value in theirs) < 1.0
         joining.cancel()
         await asyncio.wait([joining])
     await asyncio.to_thread(sleeper.end)
@@ -246,8 +285,7 @@ async def test_who_hears_nothing_of_the_group_for_long_counts_its_partitions_as_
     changes: list[int] = []
     brief = KafkaSettings(url="kafka://127.0.0.1:1", session_timeout_ms=20)
     membership = Membership(brief, ["t"], "g", lambda: changes.append(len(membership.held)))
-    membership._assignor.held = frozenset({TopicPartition("t", 0)})
+    membership._assignor.held = {TopicPartition("t", 0): 1}
     await membership.on_partitions_revoked(())
     assert membership.held  # not yet
     await eventually(lambda: changes == [0], seconds=2)
-    assert not await membership.commit({TopicPartition("t", 0): 1}, membership.member, 0.0)

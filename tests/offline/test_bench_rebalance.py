@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.bench_rebalance import PARTITIONS, measure
+from offline.bench_rebalance import PARTITIONS, Plan, measure
 from offline.rebalance_judge import Change, Reading, judge, readings
 from tests.conftest import GIVEN
 from tests.support.servers import choose_broker
@@ -27,9 +27,13 @@ def test_waits_are_of_the_change_and_of_what_became_of_the_partition() -> None:
         Reading(5, 0, "a", 14.7, 19.0),  # too near the next change
         Reading(6, 0, "a", 20.0, 20.5),
         Reading(7, 1, "b", 20.0, 20.1),
+        Reading(8, 0, "b", 24.8, 26.0),  # by the next owner of another change: partition 0 was kept in this one
     ]
-    found = judge(noted, [Change("join", 10.0, 15.0), Change("join", 20.0, 25.0)], 9, {"c"})
-    assert found["join"] == {"kept": {"median": 400.0, "worst": 500.0}, "moved": {"median": 2000.0, "worst": 2000.0}}
+    found = judge(noted, [Change("join", 10.0, 15.0), Change("join", 20.0, 25.0)], 10, {"c"})
+    assert found["join"] == {
+        "kept": {"median": 400.0, "worst": 500.0, "n": 2},
+        "moved": {"median": 2000.0, "worst": 2000.0, "n": 1},
+    }
     assert (found["lost"], found["doubled"]) == (1, 0)
 
 
@@ -44,7 +48,8 @@ def test_what_is_read_again_counts_unless_its_reader_was_killed() -> None:
 @pytest.mark.broker
 def test_a_real_round_loses_nothing_and_knows_who_kept_what(tmp_path: Path) -> None:
     kafka = "apache" if choose_broker(GIVEN).kind == "apache" else "tansu"
-    found = measure(tmp_path, kafka=kafka, rounds=1, rate=100.0, gap_s=1.5, contenders=("modiste", "aiokafka"))
+    plan = Plan(rounds=1, deaths=0, rate=100.0, gap_s=2.0)
+    found = measure(tmp_path, plan, kafka=kafka, contenders=("modiste", "aiokafka"))
     assert found["absent"] == {}
     assert found["setup"]["partitions"] == PARTITIONS
     for name in ("modiste", "aiokafka"):

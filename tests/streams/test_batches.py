@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.batches import Batch, InFlight, batch_of, times_requeued
 
@@ -57,11 +59,43 @@ def test_only_what_is_applied_with_all_before_it_is_due() -> None:
     first, second, third = batch(p0=10), batch(p0=20, p1=5), batch(p1=9)
     held = in_flight(first, second, third)
     second.ok = True
-    assert held.due() == {}  # the first is still out
-    first.ok = True
-    assert held.due() == {P0: 20, P1: 5}
+    assert held.due() == {P1: 5}  # the first is still out, and has nothing of p1
+    held.committed({P1: 5})
     third.ok = True
-    assert held.due() == {P0: 20, P1: 9}
+    assert held.due() == {P1: 9}
+    held.committed({P1: 9})
+    first.ok = True
+    assert held.due() == {P0: 20}
+    assert len(held) == 0
+
+
+@given(
+    st.lists(st.frozensets(st.sampled_from([0, 1, 2]), min_size=1), min_size=1, max_size=8).flatmap(
+        lambda made: st.tuples(st.just(made), st.permutations(range(len(made))))
+    )
+)
+def test_a_partition_is_committed_up_to_its_first_batch_that_is_out(
+    given_: tuple[list[frozenset[int]], list[int]],
+) -> None:
+    """Batch n holds offset n of each of its partitions; whatever the order in which they end, and never backwards."""
+    made, order = given_
+    places = [TopicPartition("t", n) for n in range(3)]
+    batches = [Batch([], {places[p]: n + 1 for p in parts}) for n, parts in enumerate(made)]
+    held = InFlight()
+    held.assigned(places)
+    for one in batches:
+        held.add(one)
+    committed = dict.fromkeys(places, 0)
+    for ended, n in enumerate(order, start=1):
+        batches[n].ok = True
+        due = held.due()
+        held.committed(due)
+        assert all(at > committed[place] for place, at in due.items())
+        committed |= due
+        for p, place in enumerate(places):
+            mine = [n for n, parts in enumerate(made) if p in parts]
+            out = [n for n in mine if n not in order[:ended]]
+            assert committed[place] == max((n + 1 for n in mine if not out or n < out[0]), default=0)
     assert len(held) == 0
 
 

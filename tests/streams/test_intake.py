@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -19,7 +20,7 @@ from infra.kafka_group import GroupConsumer, OwnershipListener
 from infra.kafka_probe import unread
 from infra.settings import KafkaSettings
 from streams.batches import Batch
-from streams.intake import Intake, Limits
+from streams.intake import GIVING_UP_S, LAST_COMMIT_S, Intake, Limits
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 ONE = frozenset({P0})
@@ -35,6 +36,7 @@ class ToyConsumer:
         self.refusals: list[bool | BrokerUnavailable] = []
         self.committed: list[Mapping[TopicPartition, int]] = []
         self.takes_s = 0.0
+        self.waits: list[float] = []
         self.stopped = False
 
     async def start(self) -> None:
@@ -52,7 +54,7 @@ class ToyConsumer:
         return {P0: [record]}
 
     async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
-        del wait_s
+        self.waits.append(wait_s)
         await asyncio.sleep(self.takes_s)
         if self.refusals:
             answer = self.refusals.pop(0)
@@ -167,6 +169,7 @@ async def test_partition_is_given_up_after_its_batches_and_their_commit() -> Non
         await bench.apply()
         await leaving
         assert bench.consumer.committed[-1] == {P0: 2}
+        assert bench.consumer.waits[-1] == GIVING_UP_S  # nobody can have it before our join has ended
 
 
 async def test_batch_that_is_late_for_a_rebalance_never_sets_the_group_back() -> None:
@@ -212,6 +215,7 @@ async def test_stop_finishes_commits_and_leaves() -> None:
         await stopping
         assert bench.consumer.stopped
         assert bench.consumer.committed == [{P0: 1}]
+        assert bench.consumer.waits[-1] == LAST_COMMIT_S
 
 
 async def test_consumer_whose_reads_only_fail_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
@@ -258,10 +262,29 @@ def end_fetching(consumer: Any) -> None:
     consumer._fetcher._fetch_task.cancel()
 
 
+def end_coordination(consumer: GroupConsumer) -> None:
+    """As an error that the library does not expect would."""
+
+    async def fails(_: object) -> None:
+        raise RuntimeError("unexpected")
+
+    coordinator = consumer._membership._consumer._coordinator
+    coordinator._maybe_do_autocommit = fails
+    coordinator.request_rejoin()
+
+
 @pytest.mark.broker
-@pytest.mark.parametrize("stall", [pause, end_fetching])
+@pytest.mark.parametrize(
+    ("stall", "said"),
+    [
+        (lambda consumer: pause(consumer._reader._consumer), "though a second connection finds"),
+        (lambda consumer: end_fetching(consumer._reader._consumer), "though a second connection finds"),
+        (end_coordination, "failed .*coordination"),
+    ],
+    ids=["paused", "no fetches", "no coordination"],
+)
 async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
-    kafka_url: str, stall: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+    kafka_url: str, stall: Callable[[GroupConsumer], None], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     kafka = KafkaSettings(url=kafka_url, session_timeout_ms=6_000)
@@ -285,14 +308,14 @@ async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
     async with Producer(kafka) as producer:
         await producer.send_many((topic, str(n).encode(), b"a%d" % n) for n in range(20))
         await eventually(lambda: len(seen) == 20, seconds=30)
-        stall(consumers[0]._reader._consumer)
+        stall(consumers[0])
         await asyncio.sleep(0.3)  # a fetch that is out still brings what it finds
         await producer.send_many((topic, str(n).encode(), b"b%d" % n) for n in range(20))
-        await eventually(lambda: len(seen) >= 40, seconds=30)
+        await eventually(lambda: len(seen) >= 40 and len(consumers) > 1, seconds=30)
     await intake.stop()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert sorted(seen) == sorted([b"a%d" % n for n in range(20)] + [b"b%d" % n for n in range(20)])
     assert len(consumers) == 2
-    assert "though a second connection finds" in caplog.text
+    assert re.search(said, caplog.text)

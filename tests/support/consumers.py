@@ -52,6 +52,8 @@ class Member:
 
     async def on_lost(self, partitions: Partitions) -> None:
         self.lost.append(partitions)
+        for place in partitions:
+            self._offsets.pop(place, None)
 
     async def commit(self, partitions: Partitions) -> bool:
         offsets = {place: self._offsets[place] for place in partitions & self._offsets.keys()}
