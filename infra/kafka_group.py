@@ -133,10 +133,10 @@ class GroupConsumer:
         """Commit the next offset to read of each partition, for those that are ours.
 
         wait_s: for our own join to end, during which nothing is committed; that takes a heartbeat, unless a member has
-        died and its session must end first. A broker that is away is waited for as long as it takes.
+        died and its session must end first. The broker's answer is waited for no longer than a session.
 
-        Returns False when not all of them are ours, or we are still joining: to be tried again, or the next owner reads
-        the messages again. True where there is nothing to commit.
+        Returns False when not all of them are ours, we are still joining, or no answer came: to be tried again, or the
+        next owner reads the messages again. True where there is nothing to commit.
 
         Raises:
             BrokerUnavailable: it refuses.

@@ -159,30 +159,34 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Args:
             taken: the numbers in `held` under which the messages were read.
-            wait_s: for our own join to end, during which nothing is committed. A broker that is away is waited for as
-                long as it takes.
+            wait_s: for our own join to end, during which nothing is committed. The broker's answer is waited for no
+                longer than a session, at the end of which it has forgotten us.
 
-        Returns False when not all of them are ours, or we are still joining: to be tried again, or the next owner reads
-        the messages again. True where there is nothing to commit.
+        Returns False when not all of them are ours, we are still joining, or no answer came: to be tried again, or the
+        next owner reads the messages again. True where there is nothing to commit.
 
         Raises:
             BrokerUnavailable: it refuses.
         """
+        if not offsets:
+            return True
         try:
             async with asyncio.timeout(wait_s):
                 await self._joined.wait()
         except TimeoutError:
             return False
         async with self._committing:
-            if not offsets:
-                return True
             ours = self.held.items() & taken.items()
             mine = {place: offsets[place] for place, _ in ours if place in offsets}
             if not mine or not self._joined.is_set():
                 return False
             try:
-                with broker_errors(self._settings):
-                    await self._consumer.commit(mine)
+                # aiokafka itself would try for ever, also when it has been closed.
+                async with asyncio.timeout(self._settings.session_timeout_ms / 1_000):
+                    with broker_errors(self._settings):
+                        await self._consumer.commit(mine)
+            except TimeoutError:
+                return False
             except BrokerUnavailable as error:
                 if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
                     return False

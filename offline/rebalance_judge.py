@@ -53,11 +53,14 @@ def judge(noted: Sequence[Reading], changes: Sequence[Change], sent: int, killed
     n changes of this kind, and the worst. lost: messages read by nobody. doubled: readings too many, without those of
     members that were killed, who could not commit any more.
     """
+    first: dict[int, Reading] = {}
+    for one in sorted(noted, key=lambda one: one.read):
+        first.setdefault(one.number, one)
     waits: dict[str, Mapping[str, list[float]]] = defaultdict(lambda: {"kept": [], "moved": []})
     for change in changes:
         readers: dict[int, set[str]] = defaultdict(set)
         longest: dict[int, float] = defaultdict(float)
-        for one in noted:
+        for one in first.values():
             if change.start - BEFORE_S <= one.sent < change.end - ON_ITS_WAY_S:
                 readers[one.partition].add(one.member)
             if change.start <= one.sent < change.end - ON_ITS_WAY_S:
@@ -71,7 +74,7 @@ def judge(noted: Sequence[Reading], changes: Sequence[Change], sent: int, killed
     living = Counter(one.number for one in noted if one.member not in killed)
     return {
         **{kind: {fate: _summary(found) for fate, found in by_fate.items()} for kind, by_fate in waits.items()},
-        "lost": sent - len({one.number for one in noted}),
+        "lost": sent - len(first),
         "doubled": sum(living.values()) - len(living),
     }
 

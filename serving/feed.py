@@ -25,6 +25,7 @@ from infra.telemetry import counter
 from serving.debounce import Debounce
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.responder import Responder
+from streams.intake import GIVING_UP_S, LEAVE_S
 from streams.subscriptions import CustomerUpdate, Subscriptions, parse_update
 from streams.topics import CUSTOMER_UPDATES
 
@@ -34,7 +35,6 @@ IDLE_MS = 1_000
 RETRY = timedelta(seconds=1)
 BATCH = 500
 HOLD_MS = 100  # a fifth of the rest that updates are given anyway
-GIVING_UP_S = 60.0  # for the commit of a partition that another is to have: nobody can before our join has ended
 # Customers answered at a time: who asks on the topic meanwhile waits no longer than for a batch of requests.
 ANSWERED = 32
 
@@ -74,6 +74,9 @@ class Feed:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+            # In the middle of joining, leaving would wait until the group has formed.
+            await asyncio.wait([self._task], timeout=LEAVE_S)
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
@@ -111,9 +114,9 @@ class Feed:
         """Who is answered now is answered here; who is still waited for is the next owner's."""
         async with self._answering:
             answered = {tp: at for tp, at in self._debounce.committable().items() if tp in partitions}
-            if self._consumer is not None:
-                await self._consumer.commit(answered, wait_s=GIVING_UP_S)
             await self.on_lost(partitions)
+        if self._consumer is not None:
+            await self._consumer.commit(answered, wait_s=GIVING_UP_S)
 
     async def on_lost(self, partitions: Partitions) -> None:
         """What is not answered yet is another's."""

@@ -134,7 +134,8 @@ class _Eager(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _confluent(settings: KafkaSettings, topic: str, group: str, notes: Notes, stopping: asyncio.Event) -> None:
-    """librdkafka's own cooperative protocol."""
+    """librdkafka's own cooperative protocol. Commits do not wait: one that does, before a partition is given up, holds
+    up the reading of all others for half a second."""
     from confluent_kafka import Consumer, KafkaException
     from confluent_kafka import TopicPartition as Place
 
@@ -146,7 +147,7 @@ def _confluent(settings: KafkaSettings, topic: str, group: str, notes: Notes, st
 
     def on_revoke(consumer: Any, places: list[Any]) -> None:
         gone = [TopicPartition(place.topic, place.partition) for place in places]
-        commit(consumer, {place: notes.offsets[place] for place in gone if place in notes.offsets}, wait=True)
+        commit(consumer, {place: notes.offsets[place] for place in gone if place in notes.offsets}, wait=False)
         notes.gone(gone)
 
     consumer = Consumer(
@@ -165,13 +166,10 @@ def _confluent(settings: KafkaSettings, topic: str, group: str, notes: Notes, st
     )
     consumer.subscribe([topic], on_revoke=on_revoke)
     while not stopping.is_set():
-        first = consumer.poll(POLL_MS / 1_000)  # `consume` would wait for a whole batch
-        if first is None:
-            continue
-        for message in [first, *consumer.consume(BATCH - 1, timeout=0)]:
-            if message.error() is None:
-                place = TopicPartition(topic, message.partition() or 0)
-                notes.take(place, [(message.offset() or 0, message.value() or b"")])
+        message = consumer.poll(POLL_MS / 1_000)  # `consume` would wait for a whole batch
+        if message is not None and message.error() is None:
+            place = TopicPartition(topic, message.partition() or 0)
+            notes.take(place, [(message.offset() or 0, message.value() or b"")])
         commit(consumer, notes.due(), wait=False)
     commit(consumer, notes.offsets, wait=True)
     consumer.close()
