@@ -289,3 +289,21 @@ async def test_who_hears_nothing_of_the_group_for_long_counts_its_partitions_as_
     await membership.on_partitions_revoked(())
     assert membership.held  # not yet
     await eventually(lambda: changes == [0], seconds=2)
+
+
+async def test_a_commit_without_an_answer_ends_with_the_session() -> None:
+    """aiokafka would try for ever, and whoever waits for the commit with it."""
+
+    class Silent:
+        async def commit(self, _: object) -> None:
+            await asyncio.sleep(60)
+
+    place = TopicPartition("t", 0)
+    brief = KafkaSettings(url="kafka://127.0.0.1:1", session_timeout_ms=50)
+    membership = Membership(brief, ["t"], "g", lambda: None)
+    membership._consumer = Silent()
+    membership._assignor.held = {place: 1}
+    membership._joined.set()
+    async with asyncio.timeout(2):
+        assert not await membership.commit({place: 5}, {place: 1}, 0.0)
+        assert await membership.commit({}, {}, 60.0)

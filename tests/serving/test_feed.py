@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -162,3 +163,33 @@ async def test_a_broker_that_is_away_loses_no_update() -> None:
     with pytest.raises(BrokerUnavailable):
         await shop.turn()
     assert shop.feed._debounce.committable() == {ZERO: 0}
+
+
+class Committed:
+    """A consumer that takes every commit."""
+
+    def __init__(self) -> None:
+        self.offsets: list[dict[TopicPartition, int]] = []
+
+    async def commit(self, offsets: dict[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
+        assert wait_s > 0
+        self.offsets.append(offsets)
+        return True
+
+
+async def test_a_partition_goes_with_what_was_answered_committed_and_the_rest_for_its_next_owner() -> None:
+    """The answer that is being given then is waited for: two owners would give it twice."""
+    shop, consumer = Shop(), Committed()
+    shop.feed._consumer = consumer  # type: ignore[assignment]
+    shop.hear("bert")
+    shop.hear("anna")
+    async with shop.feed._answering:
+        going = asyncio.create_task(shop.feed.on_revoked(frozenset({ZERO})))
+        await asyncio.sleep(0.01)
+        assert not going.done()
+        assert len(await shop.turn()) == 1  # bert; anna still waits
+    await going
+    assert consumer.offsets == [{ZERO: 1}]
+    shop.clock.advance(HALF)
+    assert await shop.turn() == []
+    assert shop.feed._debounce.committable() == {}
