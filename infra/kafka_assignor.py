@@ -5,8 +5,8 @@ A rebalance takes nothing from anybody. Every member says with its join what it 
 stays with its holder, who is asked for it back, finishes it, and joins again without it; only then has it no holder,
 and the next plan gives it to somebody else. So of those who hear from their group a partition has one reader at any
 time, and those that do not move are read without a pause. This is what KIP-429 brought to the Java client; there a
-partition that is asked back leaves the assignment at once, here when it is given up, for aiokafka commits only what is
-assigned.
+partition that is asked back leaves the assignment at once, here when it is given up, so that whoever looks at the group
+sees who still has it.
 
 aiokafka 0.14 knows only the eager protocol, in which all give up everything first. What a member holds travels in the
 field that the protocol leaves to assignors, as JSON.

@@ -178,7 +178,7 @@ class GroupConsumer:
             for place in finished:
                 del self._places[place]
         membership.give_up(asked_back)
-        await membership.announce()
+        membership.announce()
 
     async def _forget_lost(self) -> None:
         held = self._membership.held

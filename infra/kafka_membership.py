@@ -1,7 +1,9 @@
 """Membership of a consumer group: what is ours, commits, and nothing read.
 
-aiokafka's consumer stops reading for as long as its group rebalances. So the one here only stands in the group, with
-all its partitions paused, and `infra.kafka_group` reads by another that belongs to no group and need not stop.
+aiokafka's consumer stops reading for as long as its group rebalances. So here is the part of it that stands in a group,
+its coordinator, without the part that fetches; `infra.kafka_group` reads by a consumer that belongs to no group and
+need not stop. (A second consumer with its partitions paused would do, but its fetcher asks for leaders as fast as it
+can while a broker is away.)
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError, InconsistentGroupProtocolError, KafkaError
-from aiokafka.structs import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import CommitFailedError, InconsistentGroupProtocolError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from infra.errors import BrokerUnavailable, ConfigurationError
-from infra.kafka import backoff_s, broker_errors, connecting
+from infra.kafka import broker_errors, connecting
 from infra.kafka_assignor import CooperativeAssignor, Partitions
-from infra.kafka_consumer import ClosingConsumer
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
@@ -27,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 # A member learns of a rebalance by its heartbeat, and nothing moves until the last one has learned of it.
 HEARTBEAT_MS = 100
-POLL_MS = 1_000
+# The coordinator takes whoever reads nothing for dead. How often it is told otherwise, and asked for its errors.
+POLL_S = 0.5
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -46,7 +51,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._group = group
         self._on_change = on_change
         self._assignor = CooperativeAssignor()
-        self._consumer: Any = None
+        self._client: Any = None
+        self._subscription: Any = None
+        self._coordinator: Any = None
         self._polling: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
         self._committing = asyncio.Lock()
@@ -69,21 +76,28 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             BrokerUnavailable: it does not answer.
         """
         settings = self._settings
-        consumer = ClosingConsumer(
-            group_id=self._group,
-            enable_auto_commit=False,
-            session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
-            request_timeout_ms=max(settings.request_timeout_ms, settings.session_timeout_ms),
-            partition_assignment_strategy=(self._assignor,),
-            **client_arguments(settings),
-        )
-        self._consumer = consumer
-        consumer.subscribe(self._topics, listener=self)
+        request_timeout_ms = max(settings.request_timeout_ms, settings.session_timeout_ms)
+        self._client = AIOKafkaClient(request_timeout_ms=request_timeout_ms, **client_arguments(settings))
+        self._subscription = SubscriptionState()
+        self._subscription.register_fetch_waiters(set())  # nobody fetches
         try:
             async with connecting(settings):
                 with self._others_told():
-                    await consumer.start()
+                    await self._client.bootstrap()
+                    await self._client.set_topics(self._topics)
+                    self._subscription.subscribe(set(self._topics), listener=self)
+                    assigned = self._subscription.wait_for_assignment()
+                    self._coordinator = GroupCoordinator(
+                        self._client,
+                        self._subscription,
+                        group_id=self._group,
+                        enable_auto_commit=False,
+                        session_timeout_ms=settings.session_timeout_ms,
+                        rebalance_timeout_ms=settings.session_timeout_ms,
+                        heartbeat_interval_ms=max(1, min(HEARTBEAT_MS, settings.session_timeout_ms // 5)),
+                        assignors=(self._assignor,),
+                    )
+                    await assigned
         except BaseException:
             await self.stop()
             raise
@@ -98,11 +112,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             self._polling = None
             try:
-                if self._consumer is not None:
-                    with broker_errors(self._settings):
-                        await self._consumer.stop()
+                with broker_errors(self._settings):
+                    if self._coordinator is not None:
+                        await self._coordinator.close()
             finally:
                 self._at_rest()
+                if self._client is not None:
+                    await self._client.close()
 
     def check(self) -> None:
         """Raise what is wrong with our membership, for as long as it is.
@@ -120,24 +136,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """These are no longer ours; their next owner may have them when that is announced."""
         self._assignor.give_up(partitions)
 
-    async def announce(self) -> None:
-        """Join again if the group believes that we hold what we have given up.
-
-        Raises:
-            BrokerUnavailable: no answer; to be tried again.
-        """
-        if not self._to_announce():
-            return
-        # aiokafka ends its coordination when it is told to join while it looks for the coordinator: who answers a
-        # question has been found.
-        await self.committed([TopicPartition(self._topics[0], 0)])
-        if self._to_announce():
+    def announce(self) -> None:
+        """Join again if the group believes that we hold what we have given up."""
+        if self._joined.is_set() and self._subscription.assigned_partitions() != self.held.keys():
             self._on_the_move()
-            # The same subscription anew: that is how aiokafka is told to join.
-            self._consumer.subscribe(self._topics, listener=self)
-
-    def _to_announce(self) -> bool:
-        return self._joined.is_set() and self._consumer.assignment() != self.held.keys()
+            self._coordinator.request_rejoin()
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset that the group goes on from, for each partition; 0 where it has committed none.
@@ -149,8 +152,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         wanted = list(partitions)
         with broker_errors(self._settings):
-            found = await asyncio.gather(*(self._consumer.committed(place) for place in wanted))
-        return {place: offset or 0 for place, offset in zip(wanted, found, strict=True)}
+            found = await self._coordinator.fetch_committed_offsets(wanted)
+        return {place: found[place].offset if place in found else 0 for place in wanted}
 
     async def commit(
         self, offsets: Mapping[TopicPartition, int], taken: Mapping[TopicPartition, int], wait_s: float
@@ -184,11 +187,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 # aiokafka itself would try for ever, also when it has been closed.
                 async with asyncio.timeout(self._settings.session_timeout_ms / 1_000):
                     with broker_errors(self._settings):
-                        await self._consumer.commit(mine)
+                        await self._coordinator.commit_offsets(
+                            self._subscription.subscription.assignment,
+                            {place: OffsetAndMetadata(offset, "") for place, offset in mine.items()},
+                        )
             except TimeoutError:
                 return False
             except BrokerUnavailable as error:
-                if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
+                if isinstance(error.__cause__, CommitFailedError):
                     return False
                 raise
         return len(mine) == len(offsets)
@@ -200,11 +206,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         async with self._committing:
             pass
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, _: Iterable[TopicPartition]) -> None:
         """aiokafka has joined."""
-        for place in assigned:
-            self._consumer.seek(place, 0)  # any: without a position it would ask for one
-        self._consumer.pause(*assigned)
         self._at_rest()
         self._joined.set()
         self._on_change()
@@ -241,13 +244,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             ) from error
 
     async def _poll(self) -> None:
-        """What aiokafka wants to be asked regularly: keeps us in the group, and brings its errors."""
-        failures = 0
         while True:
             try:
-                await self._consumer.getmany(timeout_ms=POLL_MS)
-                self._error, failures = None, 0
+                with self._subscription.fetch_context():
+                    self._coordinator.check_errors()
+                self._error = None
             except KafkaError as error:
                 self._error = error
-                await asyncio.sleep(backoff_s(failures))
-                failures += 1
+            await asyncio.sleep(POLL_S)

@@ -67,7 +67,7 @@ class Broker:
             self.held.pop(place, None)
         self.asked_back = NONE
 
-    async def announce(self) -> None:
+    def announce(self) -> None:
         """Heard at once."""
 
     async def on_assigned(self, partitions: Partitions) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import TopicPartition
 
@@ -192,7 +193,7 @@ async def test_one_more_member_is_two_rebalances_and_one_less_is_one(
 ) -> None:
     """One says what is asked back, the next that it is there: more would be a rebalance more for all each."""
     async with Member(settings, topic, group) as first:
-        coordinator = first.consumer._membership._consumer._coordinator  # counts the group's rebalances
+        coordinator = first.consumer._membership._coordinator  # counts the group's rebalances
         before = coordinator.generation
         async with Member(settings, topic, group) as second:
             await eventually(lambda: len(second.consumer.assignment) == PARTITIONS // 2)
@@ -295,13 +296,15 @@ async def test_a_commit_without_an_answer_ends_with_the_session() -> None:
     """aiokafka would try for ever, and whoever waits for the commit with it."""
 
     class Silent:
-        async def commit(self, _: object) -> None:
+        async def commit_offsets(self, *_: object) -> None:
             await asyncio.sleep(60)
 
     place = TopicPartition("t", 0)
     brief = KafkaSettings(url="kafka://127.0.0.1:1", session_timeout_ms=50)
     membership = Membership(brief, ["t"], "g", lambda: None)
-    membership._consumer = Silent()
+    membership._coordinator = Silent()
+    membership._subscription = SubscriptionState()
+    membership._subscription.subscribe({"t"})
     membership._assignor.held = {place: 1}
     membership._joined.set()
     async with asyncio.timeout(2):

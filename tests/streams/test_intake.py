@@ -268,7 +268,7 @@ def end_coordination(consumer: GroupConsumer) -> None:
     async def fails(_: object) -> None:
         raise RuntimeError("unexpected")
 
-    coordinator = consumer._membership._consumer._coordinator
+    coordinator = consumer._membership._coordinator
     coordinator._maybe_do_autocommit = fails
     coordinator.request_rejoin()
 
