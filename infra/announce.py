@@ -23,11 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """Value on the topic `bundles`; the key is the channel, and the topic keeps the last one of each."""
+    """Value on the topic `bundles`; the key is the channel, and the topic keeps the last one of each.
+
+    It carries no hash: a bundle's id is one of its content, and whoever opens it checks every file.
+    """
 
     channel: str
     bundle_id: str
     uri: str
+    schema_version: int = 1
 
 
 def announcement(settings: Settings, pointer: ChannelPointer) -> tuple[str, bytes, bytes]:

@@ -218,11 +218,12 @@ PROCESSES = (
     ),
     Process(
         "worker",
-        "modiste streams worker: folds events into customer states, tells of articles that nobody can use.",
-        (TRANSACTIONS, ARTICLES, SUBSCRIPTIONS, BUNDLES),
+        "modiste streams worker: folds events into customer states, tells of articles, vectors and subscriptions that "
+        "nobody can use.",
+        (TRANSACTIONS, ARTICLES, ARTICLE_VECTORS, SUBSCRIPTIONS, BUNDLES),
         (DEAD_LETTERS, CUSTOMER_UPDATES),
         ("worker.group", WorkerSettings().group),
-        (TRANSACTIONS, ARTICLES),
+        (TRANSACTIONS, ARTICLES, ARTICLE_VECTORS, SUBSCRIPTIONS),
     ),
     Process(
         "responder",
@@ -245,13 +246,15 @@ PROCESSES = (
         (ARTICLES, ARTICLE_VECTORS),
         (ARTICLE_VECTORS,),
     ),
-    Process("archiver", "modiste streams archiver: writes topics to the archive.", (TRANSACTIONS, ARTICLES)),
+    Process(
+        "archiver", "modiste streams archiver: writes topics to the archive.", (TRANSACTIONS, ARTICLES, IMPRESSIONS)
+    ),
     Process("registry", "modiste bundles activate, rollback and offline run: move a channel.", (), (BUNDLES,)),
     Process(
         "letter-desk",
         "modiste streams dead-letters: shows letters; requeue sends their messages to the topic they came from.",
         (DEAD_LETTERS,),
-        (DEAD_LETTERS, TRANSACTIONS, REQUESTS),
+        (DEAD_LETTERS, TRANSACTIONS, REQUESTS, ARTICLES, ARTICLE_VECTORS, SUBSCRIPTIONS, CUSTOMER_UPDATES),
     ),
 )
 

@@ -2,8 +2,9 @@
 
     customer-updates (from the worker, after the save) -> debounce -> the responder's own answer -> recommendations
 
-At least once: an update is committed when its answer is on the topic, and an answer given again has the same
-request_id. Processes share the customers as the partitions of their group.
+At least once: an update is committed when its answer is on the topic, or where nobody can read it, it itself on the
+dead letters; an answer given again has the same request_id. Processes share the customers as the partitions of their
+group.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from infra.telemetry import counter
 from serving.debounce import Debounce
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.responder import Responder
+from streams.batches import times_requeued
 from streams.intake import GIVING_UP_S, LEAVE_S
+from streams.processor import RawMessage
 from streams.subscriptions import CustomerUpdate, Subscriptions, parse_update
 from streams.topics import CUSTOMER_UPDATES
 
@@ -63,6 +66,7 @@ class Feed:
         self._wall = wall or SystemClock()
         self._debounce: Debounce[TopicPartition] = Debounce()
         self._committed: dict[TopicPartition, int] = {}
+        self._refused: list[tuple[RawMessage, InvalidMessage]] = []
         self._consumer: GroupConsumer | None = None
         self._answering = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +89,7 @@ class Feed:
     async def _follow(self) -> None:
         attempt = 0
         while True:
-            self._debounce, self._committed = Debounce(), {}
+            self._debounce, self._committed, self._refused = Debounce(), {}, []
             consumer = GroupConsumer(
                 self._settings.kafka,
                 [CUSTOMER_UPDATES],
@@ -113,6 +117,7 @@ class Feed:
     async def on_revoked(self, partitions: Partitions) -> None:
         """Who is answered now is answered here; who is still waited for is the next owner's."""
         async with self._answering:
+            await self._give_letters()
             answered = {tp: at for tp, at in self._debounce.committable().items() if tp in partitions}
             await self.on_lost(partitions)
         if self._consumer is not None:
@@ -132,6 +137,7 @@ class Feed:
                 for record in records:
                     self.note(partition, record)
         async with self._answering:
+            await self._give_letters()
             while due := self._debounce.take(self._wall.now(), ANSWERED):
                 await self.answer(due)
             offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
@@ -149,13 +155,22 @@ class Feed:
         try:
             update = parse_update(record.value)
         except InvalidMessage as error:
-            FEED.labels("rejected").inc()
             logger.warning("%s/%d@%d: %s", partition.topic, partition.partition, record.offset, error)
+            times = times_requeued(record.headers)
+            message = RawMessage(partition.topic, partition.partition, record.offset, record.key, record.value, times)
+            self._refused.append((message, error))
             return
         subscription = self._subscriptions.of(update.customer_id, self._clock.now())
         if subscription is not None:
             wait = timedelta(milliseconds=subscription.debounce_ms)
             self._debounce.add(update, self._wall.now(), wait, partition, record.offset)
+
+    async def _give_letters(self) -> None:
+        """What nobody can use goes to the dead letters before it is committed."""
+        if self._refused:
+            await self._responder.refuse(self._refused)
+            FEED.labels("rejected").inc(len(self._refused))
+            self._refused = []
 
     async def answer(self, due: list[CustomerUpdate]) -> None:
         """Answer who is due; who cannot be answered from the store now is due again.

@@ -4,7 +4,6 @@ them first, so a bundle that ranks differently here (another library version, a 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,13 +11,13 @@ import msgspec
 
 from infra.bundle import Bundle
 from infra.clock import ManualClock
-from infra.errors import BundleError, DataError
+from infra.errors import BundleError
 from infra.pauses import rest
 from serving.messages import RecommendationRequest
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime, load_runtime
+from streams.golden import GOLDEN, GoldenState, check_embeddings, golden_state, parse_golden
 from streams.state import CustomerState
-from streams.state_format import decode_state, encode_state
 from streams.store import StoredCustomer
 
 K = 12
@@ -27,12 +26,10 @@ K = 12
 MIN_AGREEMENT = 0.8
 
 
-class GoldenCase(msgspec.Struct, frozen=True):
-    """`state` is base64 of the encoded state, None for an unknown customer."""
+class GoldenCase(GoldenState, frozen=True, kw_only=True):
+    """What this customer was answered at `now`."""
 
-    customer_id: str
     now: datetime
-    state: str | None
     article_ids: list[str]
 
 
@@ -43,7 +40,7 @@ def open_runtime(bundle: Bundle) -> Runtime:
         BundleError: it cannot be trusted; says why.
     """
     runtime = load_runtime(bundle)
-    check_golden(runtime, bundle.file("golden.jsonl").read_bytes())
+    check_golden(runtime, bundle.file(GOLDEN).read_bytes())
     return runtime
 
 
@@ -52,8 +49,9 @@ def make_golden(runtime: Runtime, states: Sequence[CustomerState | None], now: d
     customers = [state.customer_id if state else f"golden-unknown-{n}" for n, state in enumerate(states)]
     lines = []
     for customer, state, given in zip(customers, states, _answers(runtime, customers, states, now), strict=True):
-        raw = base64.b64encode(encode_state(state)).decode() if state else None
-        lines.append(msgspec.json.encode(GoldenCase(customer, now, raw, given)))
+        encoded, embedding = golden_state(state, runtime.encoder) if state else (None, None)
+        case = GoldenCase(customer_id=customer, state=encoded, embedding=embedding, now=now, article_ids=given)
+        lines.append(msgspec.json.encode(case))
     return b"\n".join(lines) + b"\n"
 
 
@@ -61,9 +59,10 @@ def check_golden(runtime: Runtime, raw: bytes) -> int:
     """Replay the cases; returns how many there were.
 
     Raises:
-        BundleError: an answer differs from what the bundle recorded, or nothing is recorded.
+        BundleError: an embedding or an answer differs from what the bundle recorded, or nothing is recorded.
     """
-    cases = _parse(raw, runtime.bundle_id)
+    cases = parse_golden(raw, runtime.bundle_id, GoldenCase)
+    check_embeddings(runtime.encoder, cases, runtime.bundle_id)
     for case, state in cases:
         rest()
         (given,) = _answers(runtime, [case.customer_id], [state], case.now)
@@ -83,17 +82,6 @@ def agreement(given: Sequence[str], recorded: Sequence[str]) -> float:
     if not depths:
         return 1.0
     return sum(len({*given[:d]} & {*recorded[:d]}) / d for d in depths) / len(depths)
-
-
-def _parse(raw: bytes, bundle_id: str) -> list[tuple[GoldenCase, CustomerState | None]]:
-    try:
-        cases = [msgspec.json.decode(line, type=GoldenCase) for line in raw.splitlines()]
-        states = [decode_state(base64.b64decode(case.state)) if case.state else None for case in cases]
-    except (msgspec.MsgspecError, ValueError, DataError) as error:
-        raise BundleError(f"bundle {bundle_id}: golden.jsonl holds something else than cases: {error}") from error
-    if not cases:
-        raise BundleError(f"bundle {bundle_id}: golden.jsonl holds no case, so nothing vouches for its answers")
-    return list(zip(cases, states, strict=True))
 
 
 def _answers(

@@ -128,19 +128,13 @@ class Responder:
         started = time.perf_counter()
         requests: list[RecommendationRequest] = []
         refused: dict[int, Recommendations] = {}
-        letters: list[tuple[str, bytes | None, bytes]] = []
+        letters: list[Outgoing] = []
         for place, message in enumerate(messages):
             try:
                 requests.append(parse_request(message.value or b""))
             except InvalidMessage as error:
                 refused[place] = _refuse(message, error)
-                letters.append(
-                    (
-                        DEAD_LETTERS,
-                        letter_key(message),
-                        encode_dead_letter(message, reason="rejected", error=str(error)),
-                    )
-                )
+                letters.append(_letter(message, error))
         ranked = iter(await self._ranked([(request, started) for request in requests]))
         answers: list[Recommendations] = []
         outgoing: list[Outgoing] = []
@@ -276,6 +270,14 @@ class Responder:
         await self._outlet.send_many(outgoing + self._impressions(good))
         return {answer.request_id for answer in answers} - later
 
+    async def refuse(self, refused: Sequence[tuple[RawMessage, InvalidMessage]]) -> None:
+        """Put messages that nobody can use on the dead letters.
+
+        Raises:
+            BrokerUnavailable: not acknowledged.
+        """
+        await self._outlet.send_many([_letter(message, error) for message, error in refused])
+
     async def publish_impressions(self, answers: Sequence[Recommendations]) -> None:
         """Tell the topic what was shown by answers that went out another way (HTTP).
 
@@ -393,6 +395,10 @@ def _refuse(message: RawMessage, error: InvalidMessage) -> Recommendations:
         customer_id=given.customer_id if _is_id(given.customer_id) else key,
         error=RequestError(code="invalid_request", message=str(error), retryable=False),
     )
+
+
+def _letter(message: RawMessage, error: InvalidMessage) -> Outgoing:
+    return DEAD_LETTERS, letter_key(message), encode_dead_letter(message, reason="rejected", error=str(error))
 
 
 def _is_id(given: object) -> TypeGuard[str]:

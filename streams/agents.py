@@ -37,8 +37,8 @@ from infra.settings import KafkaSettings, Settings
 from streams.batches import Batch
 from streams.intake import Intake, Limits
 from streams.processor import RawMessage
-from streams.topics import ARTICLES, BUNDLES, TRANSACTIONS
-from streams.worker import FoldWorker
+from streams.topics import BUNDLES
+from streams.worker import TOPICS, FoldWorker
 
 logger = logging.getLogger(__name__)
 
@@ -339,8 +339,8 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
 
 
 def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
-    """The folding worker as a Faust app: `transactions` into the store, `articles` looked through; offsets after Redis
-    and dead letters.
+    """The folding worker as a Faust app: `transactions` into the store, `articles` and `subscriptions` looked through;
+    offsets after Redis and dead letters.
 
     Raises:
         ConfigurationError: the settings name no broker.
@@ -349,7 +349,7 @@ def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
     return build_batch_app(
         name="worker",
         settings=settings,
-        topics=[TRANSACTIONS, ARTICLES],
+        topics=list(TOPICS),
         group=settings.worker.group,
         batch_size=settings.worker.batch_size,
         queue_batches=settings.worker.queue_batches,

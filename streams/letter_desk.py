@@ -8,6 +8,7 @@ not circle for ever.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -21,18 +22,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from aiokafka.structs import ConsumerRecord
 
-from infra.errors import DataError
+from infra.errors import DataError, InvalidMessage
 from infra.kafka import Producer
 from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings
 from streams.batches import REQUEUED_HEADER
 from streams.dead_letters import DeadLetter, decode_dead_letter
 from streams.topics import DEAD_LETTERS
+from streams.versions import Reader, first_major
+
+logger = logging.getLogger(__name__)
 
 # Reading everything that is there ends when nothing came for this long; end offsets are not to be trusted
 # everywhere.
 QUIET_S = 1.5
 MAX_TIMES = 3
+SETTLED_VERSION = 1
 FORMATS = (".jsonl", ".parquet")
 
 
@@ -41,6 +46,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
     settled_partition: int
     settled_offset: int
+    schema_version: int = msgspec.field(default_factory=first_major)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +76,16 @@ class Wanted:
         )
 
 
-_settled = msgspec.json.Decoder(Settled)
+parse_settled = Reader(Settled, "a settled mark", SETTLED_VERSION)
 _encoder = msgspec.json.Encoder()
 
 
 async def read_letters(settings: KafkaSettings, wanted: Wanted, *, limit: int) -> list[Letter]:
-    """The first `limit` letters that are wanted and not settled, by partition in order; joins no group.
+    """The first `limit` letters that are wanted and not settled, by partition in order; joins no group. What is no
+    letter, or one of a newer major, is passed over with a warning.
 
     Raises:
-        BrokerUnavailable: no answer. InvalidMessage: something else was written to the topic.
+        BrokerUnavailable: no answer.
     """
     settled: set[tuple[int, int]] = set()
     async for record in _records(settings):
@@ -88,8 +95,13 @@ async def read_letters(settings: KafkaSettings, wanted: Wanted, *, limit: int) -
     async for record in _records(settings):
         if (record.partition, record.offset) in settled or _mark(record) is not None:
             continue
+        try:
+            letter = decode_dead_letter(record.value or b"")
+        except InvalidMessage as error:
+            logger.warning("%s/%d@%d is passed over: %s", DEAD_LETTERS, record.partition, record.offset, error)
+            continue
         at = datetime.fromtimestamp(record.timestamp / 1_000, UTC)
-        one = Letter(decode_dead_letter(record.value or b""), record.key, record.partition, record.offset, at)
+        one = Letter(letter, record.key, record.partition, record.offset, at)
         if wanted.holds(one):
             found.append(one)
             if len(found) >= limit:
@@ -180,8 +192,8 @@ _SCHEMA = pa.schema(
 
 def _mark(record: ConsumerRecord) -> Settled | None:
     try:
-        return _settled.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return parse_settled(record.value or b"")
+    except InvalidMessage:
         return None
 
 

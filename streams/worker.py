@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Callable, Mapping
 
-from infra.bundle import Bundle
 from infra.clock import Clock
 from infra.errors import InvalidMessage, ModisteError
 from infra.follow import POLL_S, STAGGER_S, BundleFollower
@@ -20,16 +20,17 @@ from infra.kafka import Producer, ensure_topics
 from infra.registry import Registry
 from infra.settings import Settings, make_clock
 from infra.telemetry import counter
-from streams.catalog import parse_article_message
+from streams.catalog import parse_article_message, parse_article_vector
 from streams.dead_letters import send_dead_letters
-from streams.encoder import QueryEncoder, load_query_encoder
+from streams.encoder import QueryEncoder
+from streams.golden import open_encoder
 from streams.processor import Processed, Processor, RawMessage
 from streams.redis_store import open_store
-from streams.state import Outcome, empty_state
+from streams.state import Outcome
 from streams.store import StateStore
-from streams.subscriptions import CustomerUpdate, Subscriptions, encode_update
+from streams.subscriptions import CustomerUpdate, Subscriptions, encode_update, parse_subscription
 from streams.sweep import sweep
-from streams.topics import ARTICLES, CUSTOMER_UPDATES, topic_specs
+from streams.topics import ARTICLE_VECTORS, ARTICLES, CUSTOMER_UPDATES, SUBSCRIPTIONS, TRANSACTIONS, topic_specs
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,17 @@ REPORT_S = 10.0
 SWEEP_DELAY_S = STAGGER_S
 
 EVENTS = counter("events", "Events taken from the topic, by outcome.", ["outcome"])
-ARTICLE_MESSAGES = counter("article_messages", "Messages on articles looked through, by outcome.", ["outcome"])
+TABLE_MESSAGES = counter(
+    "table_messages", "Messages of topics that are kept as tables looked through, by outcome.", ["topic", "outcome"]
+)
 
+# Whoever needs these tables reads them whole for itself. But one reader has to tell of what nobody can use.
+LOOKED_THROUGH: Mapping[str, Callable[[bytes | None, bytes | None], object]] = {
+    ARTICLES: parse_article_message,
+    ARTICLE_VECTORS: lambda key, value: value and parse_article_vector(key, value),
+    SUBSCRIPTIONS: parse_subscription,
+}
+TOPICS = (TRANSACTIONS, *LOOKED_THROUGH)
 
 TOLD = (Outcome.APPLIED, Outcome.DUPLICATE)
 
@@ -56,7 +66,7 @@ class FoldWorker:
         self._follower: BundleFollower[QueryEncoder] = BundleFollower(
             Registry(registry.url),
             registry.channel,
-            _load,
+            open_encoder,
             poll_s=BUNDLE_POLL_S,
             stagger_s=STAGGER_S,
             taken=self._take,
@@ -110,10 +120,10 @@ class FoldWorker:
         """
         if self._processor is None:
             raise RuntimeError("FoldWorker was given a batch before start()")
-        articles = [message for message in messages if message.topic == ARTICLES]
-        if articles:
-            await self._look_through(articles)
-            messages = [message for message in messages if message.topic != ARTICLES]
+        others = [message for message in messages if message.topic in LOOKED_THROUGH]
+        if others:
+            await self._look_through(others)
+            messages = [message for message in messages if message.topic not in LOOKED_THROUGH]
         self._idle.clear()
         try:
             results = await self._processor.process(messages)
@@ -147,17 +157,16 @@ class FoldWorker:
         )
 
     async def _look_through(self, messages: list[RawMessage]) -> None:
-        """Articles change nothing here: every process that answers reads them for itself. But one reader has to tell of
-        those that nobody can use."""
         refused = []
         for message in messages:
+            outcome = "read"
             try:
-                parse_article_message(message.key, message.value)
+                LOOKED_THROUGH[message.topic](message.key, message.value)
             except InvalidMessage as error:
                 refused.append((message, Outcome.REJECTED.value, str(error)))
+                outcome = "rejected"
+            TABLE_MESSAGES.labels(message.topic, outcome).inc()
         await self._refuse(refused)
-        ARTICLE_MESSAGES.labels("rejected").inc(len(refused))
-        ARTICLE_MESSAGES.labels("read").inc(len(messages) - len(refused))
 
     async def _refuse(self, refused: list[tuple[RawMessage, str, str]]) -> None:
         """(message, letter's reason, error) each to the dead letters."""
@@ -200,13 +209,6 @@ class FoldWorker:
 
     def _summary(self) -> str:
         return ", ".join(f"{self.totals[outcome.value]} {outcome.value}" for outcome in Outcome)
-
-
-def _load(bundle: Bundle) -> QueryEncoder:
-    """The encoder, after its first inference."""
-    encoder = load_query_encoder(bundle)
-    encoder.encode([empty_state("warm-up")])
-    return encoder
 
 
 def _told(task: asyncio.Task[object]) -> None:

@@ -33,10 +33,10 @@ from serving.messages import (
     parse_request,
 )
 from serving.responder import Responder
-from streams.catalog import Article, ArticleVector, encode_article, parse_article
+from streams.catalog import Article, ArticleVector, encode_article, parse_article, parse_article_vector
 from streams.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
 from streams.events import Event, encode_event, parse_event
-from streams.letter_desk import Settled
+from streams.letter_desk import Settled, parse_settled
 from streams.processor import RawMessage
 from streams.subscriptions import CustomerUpdate, Subscription, parse_subscription, parse_update
 from streams.worker import FoldWorker
@@ -58,12 +58,12 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "Recommendations": parse_recommendations,
     "Impression": reader(Impression),
     "DeadLetter": decode_dead_letter,
-    "Settled": reader(Settled),
+    "Settled": parse_settled,
     "Announcement": reader(Announcement),
     "Article": parse_article,
     "Subscription": lambda raw: parse_subscription(b"anna", raw),
     "CustomerUpdate": parse_update,
-    "ArticleVector": reader(ArticleVector),
+    "ArticleVector": lambda raw: parse_article_vector(b"minilm-1/hat", raw),
     "ChannelPointer": reader(ChannelPointer),
 }
 
@@ -76,6 +76,8 @@ REFUSING = (
     "Article",
     "Subscription",
     "CustomerUpdate",
+    "ArticleVector",
+    "Settled",
 )
 
 MEANT: dict[str, list[Any]] = {
@@ -328,14 +330,15 @@ def test_producers_write_the_version() -> None:
         encode_dead_letter(refused, reason="rejected", error="why"),
         encode_article(MEANT["Article"][2]),
         msgspec.json.encode(MEANT["RecommendationRequest"][0]),
+        *(
+            msgspec.json.encode(MEANT[kind][0])
+            for kind in ("Settled", "Announcement", "CustomerUpdate", "ArticleVector")
+        ),
     ):
         assert msgspec.json.decode(raw)["schema_version"] == 1
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article", "Subscription", "CustomerUpdate"],
-)
+@pytest.mark.parametrize("kind", REFUSING)
 @pytest.mark.parametrize(
     ("version", "said"),
     [(2, "schema_version 2 is newer than version 1"), (0, "schema_version 0 is none that ever was")],
@@ -346,10 +349,7 @@ def test_another_major_is_refused_for_its_version(kind: str, version: int, said:
         READERS[kind](msgspec.json.encode(message))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["Event", "RecommendationRequest", "Recommendations", "DeadLetter", "Article", "Subscription", "CustomerUpdate"],
-)
+@pytest.mark.parametrize("kind", REFUSING)
 def test_a_newer_major_that_looks_quite_different_is_refused_for_its_version_too(kind: str) -> None:
     with pytest.raises(InvalidMessage, match="schema_version 7 is newer"):
         READERS[kind](b'{"schema_version":7,"who":{"id":"anna"},"what":[1,2]}')
@@ -376,9 +376,9 @@ class Tray:
         return len(self.sent)
 
 
-async def test_the_worker_keeps_what_it_cannot_know_as_dead_letters_and_folds_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def a_worker(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FoldWorker, Tray]:
+    """Without a broker, and what it sends."""
+
     async def nothing_to_create(*_: object) -> list[str]:
         return []
 
@@ -387,9 +387,15 @@ async def test_the_worker_keeps_what_it_cannot_know_as_dead_letters_and_folds_th
     monkeypatch.setattr("streams.worker.Producer", lambda *_, **__: tray)
     monkeypatch.setattr("streams.worker.Subscriptions.start", nothing_to_create)
     settings = Settings(
-        redis=RedisSettings(url="memory://"), registry=RegistrySettings(url=f"file://{tmp_path}/registry")
+        redis=RedisSettings(url="memory://"), registry=RegistrySettings(url=f"file://{directory}/registry")
     )
-    worker = FoldWorker(settings, clock=ManualClock(NOON))
+    return FoldWorker(settings, clock=ManualClock(NOON)), tray
+
+
+async def test_the_worker_keeps_what_it_cannot_know_as_dead_letters_and_folds_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, tray = a_worker(tmp_path, monkeypatch)
     await worker.start()
     values = [FUTURE_EVENT, *saved("Event"), RETURN]
     await worker([RawMessage("transactions", 0, n, b"k", value) for n, value in enumerate(values)])
@@ -399,6 +405,32 @@ async def test_the_worker_keeps_what_it_cannot_know_as_dead_letters_and_folds_th
     assert [(letter.offset, letter.raw_bytes) for letter in letters] == [(0, FUTURE_EVENT), (4, RETURN)]
     assert "schema_version 2 is newer than version 1" in letters[0].error
     assert letters[1].error.endswith("type 'return'; allowed: purchase, view, cart")
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "key"),
+    [
+        ("articles", "Article", b"hat"),
+        ("article-vectors", "ArticleVector", b"minilm-1/hat"),
+        ("subscriptions", "Subscription", b"anna"),
+    ],
+)
+async def test_the_worker_keeps_what_nobody_can_read_of_the_tables(
+    topic: str, kind: str, key: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever needs them passes over what it cannot read; one process has to tell of it."""
+    worker, tray = a_worker(tmp_path, monkeypatch)
+    await worker.start()
+    newer = b'{"schema_version":2,"who":"hat"}'
+    values = [saved(kind)[0], newer, b"not json", None]
+    await worker([RawMessage(topic, 0, n, key, value) for n, value in enumerate(values)])
+    await worker.stop()
+    letters = [decode_dead_letter(value) for to, _, value in tray.sent if to == "dead-letters"]
+    assert [(letter.topic, letter.offset, letter.raw_bytes) for letter in letters] == [
+        (topic, 1, newer),
+        (topic, 2, b"not json"),
+    ]
+    assert "schema_version 2 is newer than version 1" in letters[0].error
 
 
 async def test_the_responder_refuses_and_keeps_requests_of_a_newer_major_or_an_unknown_strategy() -> None:

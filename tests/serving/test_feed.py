@@ -16,6 +16,7 @@ from infra.settings import Settings
 from serving.debounce import PATIENCE, Debounce
 from serving.feed import Feed
 from serving.responder import Responder
+from streams.dead_letters import decode_dead_letter
 from streams.subscriptions import CustomerUpdate, Subscription, encode_update
 from tests.serving.toy_shop import NOON, CountingStore, ToyLink, ToySource, buy
 
@@ -101,8 +102,11 @@ class Shop:
         self._offset = 0
 
     def hear(self, customer: str) -> None:
+        self.read(encode_update(update(customer, self._offset)))
+
+    def read(self, value: bytes) -> None:
         record: Any = type("Record", (), {})()
-        record.offset, record.value = self._offset, encode_update(update(customer, self._offset))
+        record.offset, record.key, record.value, record.headers = self._offset, b"k", value, ()
         self._offset += 1
         self.feed.note(ZERO, record)
 
@@ -175,6 +179,43 @@ class Committed:
         assert wait_s > 0
         self.offsets.append(offsets)
         return True
+
+
+class Reading(Committed):
+    """A consumer that finds no more."""
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        return {}
+
+    async def commit(self, offsets: dict[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
+        return await super().commit(offsets, wait_s=1.0)
+
+
+NEWER = b'{"schema_version":2,"who":"anna"}'
+
+
+async def test_an_update_of_a_newer_major_is_a_dead_letter_before_it_is_committed() -> None:
+    shop, consumer = Shop(), Reading()
+    shop.read(NEWER)
+    shop.link.away = True
+    with pytest.raises(BrokerUnavailable):
+        await shop.feed._turn(consumer)  # type: ignore[arg-type]
+    assert consumer.offsets == []
+    shop.link.away = False
+    await shop.feed._turn(consumer)  # type: ignore[arg-type]
+    (letter,) = [decode_dead_letter(value) for topic, _, value in shop.link.sent if topic == "dead-letters"]
+    assert (letter.topic, letter.partition, letter.offset, letter.raw_bytes) == ("customer-updates", 0, 0, NEWER)
+    assert "schema_version 2 is newer than version 1" in letter.error
+    assert consumer.offsets == [{ZERO: 1}]
+
+
+async def test_a_partition_goes_with_its_dead_letters_sent() -> None:
+    shop, consumer = Shop(), Committed()
+    shop.feed._consumer = consumer  # type: ignore[assignment]
+    shop.read(NEWER)
+    await shop.feed.on_revoked(frozenset({ZERO}))
+    assert [topic for topic, *_ in shop.link.sent] == ["dead-letters"]
+    assert consumer.offsets == [{ZERO: 1}]
 
 
 async def test_a_partition_goes_with_what_was_answered_committed_and_the_rest_for_its_next_owner() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -62,6 +65,29 @@ def test_export_as_json_lines_and_parquet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.jsonl or \.parquet"):
         export(letters, tmp_path / "x.csv")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.jsonl", "x.parquet"]
+
+
+async def test_what_is_no_letter_hides_no_letter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = RawMessage("t", 3, 41, b"anna", b"v")
+    values = [
+        b"hello",
+        encode_dead_letter(message, reason="rejected", error="why"),
+        b'{"schema_version":2,"settled":[0,1]}',
+        None,
+    ]
+
+    async def records(_: KafkaSettings) -> AsyncIterator[Any]:
+        for offset, value in enumerate(values):
+            yield SimpleNamespace(partition=0, offset=offset, key=None, value=value, timestamp=0)
+
+    monkeypatch.setattr("streams.letter_desk._records", records)
+    found = await read_letters(KafkaSettings(), Wanted(), limit=9)
+    assert [(one.offset, one.letter.raw_bytes) for one in found] == [(1, b"v")]
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split(" is passed over")[0] for line in told] == [f"dead-letters/0@{n}" for n in (0, 2, 3)]
+    assert "newer than version 1" in told[1]
 
 
 def run(*arguments: str, url: str) -> Result:

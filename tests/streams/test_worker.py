@@ -119,7 +119,7 @@ def toy(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> 
 
     tray = Tray()
     monkeypatch.setattr("streams.worker.ensure_topics", nothing_to_create)
-    monkeypatch.setattr("streams.worker.load_query_encoder", BundleEncoder)
+    monkeypatch.setattr("streams.worker.open_encoder", BundleEncoder)
     monkeypatch.setattr("streams.worker.Producer", lambda *_, **__: tray)
     monkeypatch.setattr("streams.worker.Subscriptions", lambda _: Subscribed())
     settings = Settings(
