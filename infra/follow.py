@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_S = 2.0
+# Of one load, whatever its size: what is activated is in use everywhere within five seconds.
+REST_S = 1.5
 # All processes of a machine hear of a new bundle in the same moment; spread over a second, they do not all take the
 # same heavy step at once.
 STAGGER_S = 1.0
@@ -157,7 +159,7 @@ class BundleFollower(Generic[T]):
 
     def _open(self, bundle_id: str) -> T:
         # Who has nothing to answer from is in a hurry; who has, must go on answering meanwhile.
-        with contextlib.nullcontext() if self._held is None else unhurried(self._hurry):
+        with contextlib.nullcontext() if self._held is None else unhurried(self._hurry, most_s=REST_S):
             return self._load(self._registry.open(bundle_id))
 
     def _refuse(self, refusal: Refusal, *, missing: bool = False) -> None:

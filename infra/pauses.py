@@ -9,21 +9,23 @@ one step (`modiste bench swap`).
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SHARE = 0.1
-# Of one step, however long it was: work that cannot be cut up must not take minutes.
-MAX_REST_S = 0.5
+# Of one step, however long it was: work that cannot be cut up must not take minutes, nor all that may be rested.
+MAX_REST_S = 0.2
 
 
 class _Pace(threading.local):
-    """Of this thread: how long it rests for a second of work, how far it had worked when it last rested, and what ends
-    all rests."""
+    """Of this thread: how long it rests for a second of work, how long in all from now on, how far it had worked when
+    it last rested, and what ends all rests."""
 
     rest_per_s = 0.0
+    left_s = math.inf
     worked = 0.0
     hurry: threading.Event | None = None
 
@@ -32,10 +34,13 @@ _pace = _Pace()
 
 
 @contextmanager
-def unhurried(hurry: threading.Event | None = None, share: float = SHARE) -> Iterator[None]:
-    """Inside, `rest` makes this thread work for at most this share of its time (0 < share <= 1), until `hurry` is set.
-    Not for the thread of an event loop, which would rest with it; not to be nested."""
-    _pace.rest_per_s, _pace.worked, _pace.hurry = 1 / share - 1, time.thread_time(), hurry
+def unhurried(
+    hurry: threading.Event | None = None, *, share: float = SHARE, most_s: float = math.inf
+) -> Iterator[None]:
+    """Inside, `rest` makes this thread work for at most this share of its time (0 < share <= 1), until it has rested
+    for `most_s` seconds or `hurry` is set. Not for the thread of an event loop, which would rest with it; not to be
+    nested."""
+    _pace.rest_per_s, _pace.left_s, _pace.worked, _pace.hurry = 1 / share - 1, most_s, time.thread_time(), hurry
     try:
         yield
     finally:
@@ -46,7 +51,8 @@ def rest() -> None:
     """Between two steps of work that may be done beside requests; does nothing where nobody is `unhurried`."""
     if not _pace.rest_per_s:
         return
-    seconds = min(MAX_REST_S, (time.thread_time() - _pace.worked) * _pace.rest_per_s)
+    seconds = min(MAX_REST_S, _pace.left_s, (time.thread_time() - _pace.worked) * _pace.rest_per_s)
+    _pace.left_s -= seconds
     if _pace.hurry is None:
         time.sleep(seconds)
     else:

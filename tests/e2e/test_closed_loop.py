@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import subprocess
 import time
 import urllib.request
 import uuid
@@ -12,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from infra.registry import Registry
@@ -20,9 +24,10 @@ from offline.event_log import EventLog, import_data
 from offline.rebuild import Rebuilder, Rhythm
 from offline.smoke import Client, client, warm_up
 from serving.messages import Recommendations
-from serving.up import Stack, start_stack
+from serving.up import Stack, modiste_argv, settings_env, start_stack
 from streams.archive import TopicArchive, read_rows
 from streams.events import Event
+from streams.redis_store import open_store
 from streams.topics import TRANSACTIONS
 from tests.conftest import GIVEN
 from tests.e2e.conftest import PRESENT
@@ -88,6 +93,16 @@ def test_hats_bought_live_lead_the_next_bundle_s_answers(shop: Stack, tmp_path: 
     registry.activate("production", first)
     asyncio.run(everywhere(shop, first))
     assert asyncio.run(best(shop.settings)) != HAT
+    # And forth, by the command, which tells them.
+    done = subprocess.run(
+        modiste_argv("bundles", "rollback"),
+        env={**os.environ, **settings_env(shop.settings)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    asyncio.run(everywhere(shop, second))
 
 
 async def buy_and_archive(settings: Settings, events: list[Event]) -> None:
@@ -105,8 +120,11 @@ async def buy_and_archive(settings: Settings, events: list[Event]) -> None:
 
 
 async def everywhere(shop: Stack, bundle_id: str) -> None:
-    """The responder and the gateway answer with this bundle within five seconds of now."""
-    async with client(shop.settings) as one:
+    """The responder and the gateway answer with this bundle within five seconds of now, and the worker encodes with
+    it."""
+    async with contextlib.AsyncExitStack() as stack, client(shop.settings) as one:
+        store = await open_store(shop.settings.redis)
+        stack.push_async_callback(store.close)
 
         async def on_the_topic() -> bool:
             return (await asked(one)).bundle_id == bundle_id
@@ -114,8 +132,17 @@ async def everywhere(shop: Stack, bundle_id: str) -> None:
         async def over_http() -> bool:
             return (await asyncio.to_thread(post, shop)).get("bundle_id") == bundle_id
 
+        async def in_the_store() -> bool:
+            customer = f"new-{uuid.uuid4().hex[:8]}"
+            await one.buy([msgspec.structs.replace(craze()[0], customer_id=customer)])
+            await asyncio.sleep(0.2)
+            (found,) = await store.load([customer])
+            return found is not None and found.space == bundle_id
+
         await asyncio.gather(
-            until(on_the_topic, "responder", TAKES_EFFECT_S), until(over_http, "gateway", TAKES_EFFECT_S)
+            until(on_the_topic, "responder", TAKES_EFFECT_S),
+            until(over_http, "gateway", TAKES_EFFECT_S),
+            until(in_the_store, "worker", TAKES_EFFECT_S),
         )
 
 

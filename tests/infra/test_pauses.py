@@ -41,14 +41,24 @@ def test_work_takes_its_share_of_the_time_and_no_more(clock: Clock) -> None:
     with unhurried(share=0.2):
         clock.step(0.01)
         assert clock.slept == pytest.approx(0.04)
-        clock.step(0.05)
-    assert clock.slept == pytest.approx(0.04 + 0.20)
+        clock.step(0.03)
+    assert clock.slept == pytest.approx(0.04 + 0.12)
 
 
 def test_a_step_that_cannot_be_cut_up_is_not_paid_for_in_full(clock: Clock) -> None:
     with unhurried(share=0.2):
         clock.step(60)
     assert clock.slept == MAX_REST_S
+
+
+def test_who_is_waited_for_rests_no_longer_than_that_in_all(clock: Clock) -> None:
+    with unhurried(share=0.5, most_s=0.25):
+        for _ in range(4):
+            clock.step(0.1)
+        assert clock.slept == pytest.approx(0.25)
+    with unhurried(share=0.5):
+        clock.step(0.1)
+    assert clock.slept == pytest.approx(0.35)
 
 
 def test_nobody_else_rests(clock: Clock) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from infra.bundle import Bundle
 from infra.errors import BundleError, BundleNotFound
-from infra.follow import BundleFollower
+from infra.follow import REST_S, BundleFollower
 from infra.pauses import rest
 from infra.registry import Registry
 from serving.reload import Loaded
@@ -89,6 +89,28 @@ async def test_a_bundle_is_loaded_without_haste_beside_another_and_at_once_where
     registry.activate("production", two[1])
     await holder.refresh()
     assert [s for s in time.rests if s > 0] == pytest.approx([0.09] * 3)
+
+
+async def test_a_large_bundle_rests_no_longer_than_a_change_may_take(
+    registry: Registry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred pieces of a second, each of which would rest for a fifth of one."""
+    time = SimpleNamespace(worked=0.0, rests=[], thread_time=lambda: time.worked)
+    monkeypatch.setattr("infra.pauses.time", time)
+
+    def load(bundle: Bundle) -> str:
+        for _ in range(100):
+            time.worked += 1.0
+            rest()
+        return bundle.bundle_id
+
+    holder = BundleFollower(registry, "production", load)
+    holder._hurry.wait = time.rests.append  # type: ignore[assignment,method-assign]
+    for bundle_id in (*two, two[0]):
+        time.rests.clear()
+        registry.activate("production", bundle_id)
+        await holder.refresh()
+    assert sum(time.rests) == pytest.approx(REST_S)
 
 
 async def test_a_process_waits_its_turn_to_load_what_follows_and_looks_again(
