@@ -33,6 +33,7 @@ def test_the_process_kinds_are_there() -> None:
         ("streams", "archiver"),
         ("serving", "responder"),
         ("serving", "api"),
+        ("offline", "encode-articles"),
         ("offline", "run"),
     }
 
@@ -47,6 +48,16 @@ def test_every_command_is_one_of_modistes(words: tuple[str, ...]) -> None:
         assert found is not None
         command, context = found, click.Context(found, parent=context, info_name=name)
     command.make_parser(context).parse_args(rest)
+
+
+def test_the_store_has_on_disk_what_it_acknowledges() -> None:
+    """An offset is committed on its word, so what it lost a second later would be lost for ever."""
+    (words,) = re.findall(r'^    command: (\["valkey-server".*\])$', COMPOSE, re.MULTILINE)
+    server = json.loads(words)
+    options = dict(zip(server[1::2], server[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "always"
+    assert options["--maxmemory-policy"] == "noeviction"
 
 
 def test_every_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
