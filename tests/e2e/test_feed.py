@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 import pytest
@@ -29,7 +32,9 @@ from tests.support.tiny import article_number
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-EXAMPLE = Path(serving.__path__[0]) / "examples" / "subscriber.py"
+KCAT = shutil.which("kcat") is not None
+needs_kcat = pytest.mark.skipif(not KCAT, reason="no kcat on this machine (Debian: apt-get install kcat)")
+EXAMPLES = Path(serving.__path__[0]) / "examples"
 
 
 def purchase(customer: str, n: int) -> Event:
@@ -43,8 +48,18 @@ def purchase(customer: str, n: int) -> Event:
     )
 
 
-def listener(servers: str, customer: str, out: TextIO) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, EXAMPLE, servers, customer], stdout=out)
+@contextlib.contextmanager
+def listening(*argv: str | Path, kafka: str, out: Path) -> Iterator[None]:
+    """An example that writes to `out` all the while."""
+    with (
+        out.open("w") as stdout,
+        subprocess.Popen(argv, stdout=stdout, env={**os.environ, "KAFKA": kafka}, start_new_session=True) as example,
+    ):
+        try:
+            yield
+            assert example.poll() is None
+        finally:
+            os.killpg(example.pid, signal.SIGTERM)  # a script's pipeline is more than one process
 
 
 def modiste(settings: Settings, *words: str) -> None:
@@ -64,42 +79,59 @@ async def heard(consumer: BatchConsumer, customer: str, seconds: float, enough: 
     return found
 
 
+@needs_kcat
+def test_the_commands_of_kcat_work(settings: Settings) -> None:
+    environment = {**os.environ, "KAFKA": bootstrap_servers(settings.kafka.url), "CUSTOMER": "somebody"}
+    done = subprocess.run(
+        ["bash", EXAMPLES / "kafka.sh"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer = msgspec.json.decode(done.stdout, type=Recommendations)
+    assert (answer.customer_id, answer.error, len(answer.items)) == ("somebody", None, 5)
+
+
 async def test_a_subscribed_customer_hears_of_what_they_bought(settings: Settings, tmp_path: Path) -> None:
     customer = f"subscriber-{uuid.uuid4().hex[:8]}"
     servers = bootstrap_servers(settings.kafka.url)
-    log = tmp_path / "example"
-    with log.open("w") as out, listener(servers, customer, out) as example:
-        try:
-            consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
-            async with consumer, client(settings) as one:
-                await heard(consumer, customer, 0.5)
-                await asyncio.to_thread(modiste, settings, "serving", "subscribe", customer, "--k", "3")
-                # The processes hear of it a moment later; a purchase before that is nobody's to tell.
-                first: list[Recommendations] = []
-                for n in range(20):
-                    await one.buy([purchase(customer, n)])
-                    first = await heard(consumer, customer, 2.0, enough=1)
-                    if first:
-                        break
-                assert first[0].items[0].article_id in {article_number("shoe", i) for i in range(6)}
-                assert len(first[0].items) == 3
-                assert not first[0].cold_start
-                assert first[0].bundle_id is not None
+    python, kcat = tmp_path / "python", tmp_path / "kcat"
+    with contextlib.ExitStack() as examples:
+        examples.enter_context(
+            listening(sys.executable, EXAMPLES / "subscriber.py", servers, customer, kafka=servers, out=python)
+        )
+        if KCAT:
+            examples.enter_context(listening("bash", EXAMPLES / "feed.sh", customer, kafka=servers, out=kcat))
+        consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
+        async with consumer, client(settings) as one:
+            await heard(consumer, customer, 0.5)
+            await asyncio.to_thread(modiste, settings, "serving", "subscribe", customer, "--k", "3")
+            # The processes hear of it a moment later; a purchase before that is nobody's to tell.
+            first: list[Recommendations] = []
+            for n in range(20):
+                await one.buy([purchase(customer, n)])
+                first = await heard(consumer, customer, 2.0, enough=1)
+                if first:
+                    break
+            assert first[0].items[0].article_id in {article_number("shoe", i) for i in range(6)}
+            assert len(first[0].items) == 3
+            assert not first[0].cold_start
+            assert first[0].bundle_id is not None
 
-                # A burst is one message, of a state that has all of it.
-                await heard(consumer, customer, 1.0)
-                burst = [purchase(customer, n) for n in range(30, 50)]
-                await one.buy(burst)
-                (told,) = await heard(consumer, customer, 4.0)
-                assert told.as_of == burst[-1].occurred_at
-                assert told.request_id != first[0].request_id
+            # A burst is one message, of a state that has all of it.
+            await heard(consumer, customer, 1.0)
+            burst = [purchase(customer, n) for n in range(30, 50)]
+            await one.buy(burst)
+            (told,) = await heard(consumer, customer, 4.0)
+            assert told.as_of == burst[-1].occurred_at
+            assert told.request_id != first[0].request_id
 
-                await asyncio.to_thread(modiste, settings, "serving", "unsubscribe", customer)
-                await asyncio.sleep(1.0)
-                await one.buy([purchase(customer, 60)])
-                assert await heard(consumer, customer, 3.0) == []
-        finally:
-            example.terminate()
-    lines = log.read_text().splitlines()
+            await asyncio.to_thread(modiste, settings, "serving", "unsubscribe", customer)
+            await asyncio.sleep(1.0)
+            await one.buy([purchase(customer, 60)])
+            assert await heard(consumer, customer, 3.0) == []
+    lines = python.read_text().splitlines()
     assert lines[0] == "listening"
     assert f"{customer} {burst[-1].occurred_at.isoformat().replace('+00:00', 'Z')}" in lines[-1]
+    if KCAT:
+        received = [msgspec.json.decode(line, type=Recommendations) for line in kcat.read_text().splitlines()]
+        assert {(answer.customer_id, answer.trigger) for answer in received} == {(customer, "feed")}
+        assert received[-1].as_of == burst[-1].occurred_at
