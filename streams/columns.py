@@ -167,7 +167,8 @@ def pack_prices(prices: Prices) -> bytes:
         if unknown.all():
             return b""
         known = np.where(unknown, np.float32(0.0), prices)
-    rounded = np.rint(known * _HUNDRED)
+    with np.errstate(over="ignore"):  # a price beyond 3e36 is none of whole cents either
+        rounded = np.rint(known * _HUNDRED)
     if (rounded / _HUNDRED).tobytes() != (raw if unknown is None else known.tobytes()):
         return raw
     if not rounded.max(initial=0.0) <= _MAX_CENTS:

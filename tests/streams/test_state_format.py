@@ -208,6 +208,7 @@ def test_columns_by_hand() -> None:
     assert pack_prices(np.array([np.nan, np.nan], np.float32)) == b""
     assert len(pack_prices(np.array([1.29, 655.35], np.float32))) == 8
     assert len(pack_prices(np.array([1.29, 0.001], np.float32))) == 8
+    assert len(pack_prices(np.array([1.29, 3e38], np.float32))) == 8  # which a hundred times over is no float32
     assert pack_quantities(np.array([1, 1], np.uint16)) == b""
     assert pack_quantities(np.array([1, 255], np.uint16)) == b"\x01\xff"
     assert pack_quantities(np.array([1, 256], np.uint16)) == b"\x01\x00\x00\x01"
