@@ -3,8 +3,8 @@
 One worker and one responder as processes, everything on this machine, the client too. First the throughput: what the
 worker folds while events are produced without end, BACKLOG of them always waiting, and probes ask as they do later. It
 is less than `bench events` finds on events that lie ready (reported as `ready`): there nobody produces and nobody asks.
-Then, at shares of it, events are produced steadily beside single purchases, PROBES_PER_S of them whatever the load,
-whose customers ask until an answer knows them. Times are taken at the client.
+Then, at shares of it (or of `ready`, where that is asked), events are produced steadily beside single purchases,
+PROBES_PER_S of them whatever the load, whose customers ask until an answer knows them. Times are taken at the client.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def measure(
     seconds: float,
     batch_size: int,
     seed: int,
+    of_ready: bool = False,
 ) -> dict[str, Any]:
-    """Percentiles in ms for each share of the throughput, with the rate that was really produced.
+    """Percentiles in ms for each share of the throughput (of_ready: of that on events that lie ready), with the rate
+    that was really produced.
 
     Raises:
         Unavailable: a process ended, or did not answer in time.
@@ -66,7 +68,9 @@ def measure(
             ready = load.events / asyncio.run(
                 Watch(settings, worker.poll, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
             )
-            throughput, found = asyncio.run(at_shares(settings, customers, articles, seconds, seed))
+            throughput, found = asyncio.run(
+                at_shares(settings, customers, articles, seconds, seed, of=ready if of_ready else None)
+            )
             if responder.poll() is not None or worker.poll() is not None:
                 raise Unavailable("worker or responder ended on the way")
     return {
@@ -76,6 +80,7 @@ def measure(
         "detail": {str(share): row for share, row in found.items()},
         "setup": {
             "kafka": kafka,
+            "shares_of": "ready" if of_ready else "throughput",
             "customers": customers,
             "articles": articles,
             "seconds": seconds,
@@ -86,9 +91,9 @@ def measure(
 
 
 async def at_shares(
-    settings: Settings, customers: int, articles: int, seconds: float, seed: int
+    settings: Settings, customers: int, articles: int, seconds: float, seed: int, *, of: float | None = None
 ) -> tuple[float, dict[int, dict[str, Any]]]:
-    """The throughput, then each share of it in turn, against processes that run."""
+    """The throughput, then each share of it (of: of this rate instead) in turn, against processes that run."""
     rng = random.Random(seed)
     found: dict[int, dict[str, Any]] = {}
     store = await open_store(settings.redis)
@@ -103,7 +108,7 @@ async def at_shares(
                 await probing
                 progress.advance()
                 for share in SHARES:
-                    rate = throughput * share / 100
+                    rate = (of or throughput) * share / 100
                     messages = load.messages(int(rate * seconds))
                     found[share] = await under_load(one, producer, messages, rate, rng)
                     progress.advance()

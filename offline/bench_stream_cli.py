@@ -79,10 +79,19 @@ def _events_table(report: dict[str, Any], names: tuple[str, ...]) -> str:
 @click.option("--articles", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random articles.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="At each load.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=2_000, show_default=True)
+@click.option("--of-ready", is_flag=True, help="Shares of what is folded of events that lie ready, which is more.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def freshness(
-    kafka: str, count: int, customers: int, articles: int, seconds: float, batch_size: int, seed: int, as_json: bool
+    kafka: str,
+    count: int,
+    customers: int,
+    articles: int,
+    seconds: float,
+    batch_size: int,
+    of_ready: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Milliseconds from a purchase to the first answer that includes it, at 10, 50 and 80% of the throughput.
 
@@ -104,6 +113,7 @@ def freshness(
             seconds=seconds,
             batch_size=batch_size,
             seed=seed,
+            of_ready=of_ready,
         )
     click.echo(json.dumps(report) if as_json else _freshness_table(report))
 

@@ -13,6 +13,8 @@ from tests.chaos.run import REACHES_BACK_MS, Outcome
 
 SHOWN = 20
 IN_TRAFFIC = ("duplicates", "jumps", "poison", "poison requests")
+# What was done and not committed is done again: allowed, the same where the state is the same, and reported.
+AFTER_CRASHES = ("repeated answers", "repeated letters")
 UNDATED = "at no known time"
 NONE_YET = "before the first fault"
 
@@ -34,7 +36,7 @@ def _whose(finding: Finding, starts: list[tuple[int, str]]) -> str:
 
 
 def rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row a fault, then what belongs to none, what the traffic brings with it, and all.
+    """One row a fault, then what belongs to none, what the traffic brings with it, what came again, and all.
 
     lasted_s: until its cause was over. recovery_s: from then until every partition was folded and answered again; both
     the median, longest_s the longest recovery.
@@ -57,7 +59,9 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
             }
         )
     table += [{"fault": name, "times": outcome.sent.get(name, 0)} for name in IN_TRAFFIC]
-    table.append({"fault": "out of order", "times": outcome.verdict.counts["out of order"]})
+    counts = outcome.verdict.counts
+    table.append({"fault": "out of order", "times": counts["out of order"]})
+    table += [{"fault": name, "times": counts[name]} for name in AFTER_CRASHES]
     total = {kind: outcome.verdict.count(kind) for kind in KINDS}
     return [*table, {"fault": "all", "times": len(outcome.done), **total}]
 

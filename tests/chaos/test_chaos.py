@@ -22,7 +22,15 @@ ROOT = Path(__file__).parents[2]
 
 async def test_nothing_is_lost_doubled_or_different_whatever_is_killed(tiny: Tiny, tmp_path: Path) -> None:
     kafka = "tansu" if available() else "apache"
-    faults = ("worker kill -9", "responder kill -9", "broker restart", "redis kill -9", "rebalance storm")
+    faults = (
+        "worker kill -9",
+        "responder kill -9",
+        "broker restart",
+        "redis kill -9",
+        "redis away 10 s",
+        "rebalance storm",
+        "clock jump",
+    )
     plan = Plan(seed=11, kafka=kafka, minutes=4.0, rounds=1, faults=faults, pause_s=1.0, on_top=0.0)
     outcome = await run(plan, tmp_path, tiny.registry_url)
     assert outcome.ok, as_text(outcome)

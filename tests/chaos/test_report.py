@@ -36,6 +36,13 @@ def test_a_finding_belongs_to_the_fault_on_whose_watch_its_message_came() -> Non
     assert "LOST a" in as_text(found) and "NOT OK" in as_text(found)
 
 
+def test_answers_that_came_again_are_reported_and_no_fault() -> None:
+    again = Outcome(PLAN, DONE, Verdict([], Counter({"repeated answers": 3})), {"poison": 2}, [])
+    table = {row["fault"]: row for row in rows(again)}
+    assert (table["repeated answers"]["times"], table["repeated letters"]["times"]) == (3, 0)
+    assert again.ok
+
+
 @pytest.mark.parametrize(
     ("result", "code"),
     [
