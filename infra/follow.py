@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_S = 2.0
-# Of one load, whatever its size: what is activated is in use everywhere within five seconds.
-REST_S = 1.5
+# Of one load, whatever its size: what is activated takes effect within seconds. Of verifying, which leaves the
+# interpreter to others, and of the rest, which does not.
+VERIFY_REST_S = 0.5
+REST_S = 1.0
 # All processes of a machine hear of a new bundle in the same moment; spread over a second, they do not all take the
 # same heavy step at once.
 STAGGER_S = 1.0
@@ -159,8 +161,12 @@ class BundleFollower(Generic[T]):
 
     def _open(self, bundle_id: str) -> T:
         # Who has nothing to answer from is in a hurry; who has, must go on answering meanwhile.
-        with contextlib.nullcontext() if self._held is None else unhurried(self._hurry, most_s=REST_S):
+        if self._held is None:
             return self._load(self._registry.open(bundle_id))
+        with unhurried(self._hurry, most_s=VERIFY_REST_S):
+            bundle = self._registry.open(bundle_id)
+        with unhurried(self._hurry, most_s=REST_S):
+            return self._load(bundle)
 
     def _refuse(self, refusal: Refusal, *, missing: bool = False) -> None:
         if refusal != self._refusal:

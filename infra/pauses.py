@@ -3,7 +3,7 @@ and the collector does not go through what never becomes garbage.
 
 A thread that loads a bundle takes the interpreter in turns of 5 ms from those that answer, at each of the handful of
 moments at which an answer must have it back. Resting nine times as long as it worked, it meets few requests, each for
-one step (`modiste bench swap`).
+one step (`modiste bench swap`). Who is waited for says for how long it may rest in all.
 """
 
 from __future__ import annotations

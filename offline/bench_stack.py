@@ -88,7 +88,7 @@ def bench_stack(
 
 
 def vouch(bundle: Bundle, directory: Path) -> None:
-    """Give the bundle the golden case without which no responder takes it."""
+    """Give the bundle the golden case without which no process takes it."""
     manifest = bundle.manifest
     golden = make_golden(load_runtime(bundle), [None], manifest.trained_through)
     (directory / "golden.jsonl").write_bytes(golden)

@@ -120,7 +120,8 @@ def freshness(
 
 def _freshness_table(report: dict[str, Any]) -> str:
     lines = [
-        f"throughput {report['throughput']} events/s under this load, {report['ready']} of events that lie ready",
+        f"throughput {report['throughput']} events/s under this load, {report['ready']} of events that lie ready; "
+        f"shares are of {report['setup']['shares_of']}",
         "load   events/s   p50 ms   p95 ms   p99 ms  probes  unseen",
     ]
     for share, row in report["detail"].items():

@@ -167,10 +167,10 @@ class Feed:
 
     async def _give_letters(self) -> None:
         """What nobody can use goes to the dead letters before it is committed."""
-        if self._refused:
-            await self._responder.refuse(self._refused)
-            FEED.labels("rejected").inc(len(self._refused))
-            self._refused = []
+        if refused := self._refused[:]:
+            await self._responder.refuse(refused)
+            FEED.labels("rejected").inc(len(refused))
+            del self._refused[: len(refused)]  # more may have come meanwhile, of partitions that stay
 
     async def answer(self, due: list[CustomerUpdate]) -> None:
         """Answer who is due; who cannot be answered from the store now is due again.

@@ -339,8 +339,8 @@ def run_app(app: faust.App, loglevel: str = "INFO") -> None:
 
 
 def build_app(settings: Settings, *, clock: Clock | None = None) -> faust.App:
-    """The folding worker as a Faust app: `transactions` into the store, `articles` and `subscriptions` looked through;
-    offsets after Redis and dead letters.
+    """The folding worker as a Faust app: `transactions` into the store, tables of others looked through; offsets after
+    Redis and dead letters.
 
     Raises:
         ConfigurationError: the settings name no broker.

@@ -11,7 +11,7 @@ import base64
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from infra.kafka_consumer import BatchConsumer
 from infra.settings import KafkaSettings
 from streams.batches import REQUEUED_HEADER
 from streams.dead_letters import DeadLetter, decode_dead_letter
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, TOPICS
 from streams.versions import Reader, first_major
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 QUIET_S = 1.5
 MAX_TIMES = 3
 SETTLED_VERSION = 1
+COMPACTED = frozenset(spec.name for spec in TOPICS if spec.compacted)
 FORMATS = (".jsonl", ".parquet")
 
 
@@ -113,7 +114,8 @@ async def requeue(
     settings: KafkaSettings, letters: Sequence[Letter], *, max_times: int = MAX_TIMES, dry_run: bool = False
 ) -> Counter[str]:
     """Send the raw bytes of each letter to its topic under its key, then settle it; returns how many were `sent`, and
-    how many left: `too_often` (it came back `max_times` times) or `incomplete` (only a beginning was kept).
+    how many left: `too_often` (it came back `max_times` times), `incomplete` (only a beginning was kept) or
+    `superseded` (a compacted topic has something newer under its key, which it would undo).
 
     Ends between the two steps send a letter twice the next time, never not at all.
 
@@ -121,10 +123,13 @@ async def requeue(
         BrokerUnavailable: not acknowledged; those sent so far are settled.
     """
     counts: Counter[str] = Counter()
+    newest = await _newest(settings, {one.letter.topic for one in letters} & COMPACTED)
     async with Producer(settings) as producer:
         for one in letters:
             letter = one.letter
-            if letter.size is not None:
+            if newest.get((letter.topic, one.key), -1) > letter.offset:
+                counts["superseded"] += 1
+            elif letter.size is not None:
                 counts["incomplete"] += 1
             elif letter.requeued >= max_times:
                 counts["too_often"] += 1
@@ -197,8 +202,13 @@ def _mark(record: ConsumerRecord) -> Settled | None:
         return None
 
 
-async def _records(settings: KafkaSettings) -> AsyncIterator[ConsumerRecord]:
-    async with BatchConsumer(settings, [DEAD_LETTERS], batch_size=1_000) as consumer:
+async def _newest(settings: KafkaSettings, topics: Iterable[str]) -> dict[tuple[str, bytes | None], int]:
+    """(topic, key) -> offset of the last message; a key is always on the same partition."""
+    return {(topic, record.key): record.offset for topic in topics async for record in _records(settings, topic)}
+
+
+async def _records(settings: KafkaSettings, topic: str = DEAD_LETTERS) -> AsyncIterator[ConsumerRecord]:
+    async with BatchConsumer(settings, [topic], batch_size=1_000) as consumer:
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S:
             for records in (await consumer.getmany(100)).values():

@@ -94,7 +94,7 @@ def requeue(max_times: int | None, dry_run: bool, as_json: bool, **chosen: Any) 
     counts = asyncio.run(
         send_again(load_settings().kafka, _read(**chosen), max_times=max_times or MAX_TIMES, dry_run=dry_run)
     )
-    names = ("sent", "too_often", "incomplete")
+    names = ("sent", "too_often", "incomplete", "superseded")
     if as_json:
         click.echo(json.dumps({**{name: counts[name] for name in names}, "dry_run": dry_run}))
         return
@@ -103,6 +103,8 @@ def requeue(max_times: int | None, dry_run: bool, as_json: bool, **chosen: Any) 
         click.echo(f"{counts['too_often']} left: they came back {max_times or MAX_TIMES} times (--max-times)")
     if counts["incomplete"]:
         click.echo(f"{counts['incomplete']} left: too large to be kept whole")
+    if counts["superseded"]:
+        click.echo(f"{counts['superseded']} left: their topic has something newer under their key")
 
 
 @dead_letters.command()

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from infra.clock import Clock
 from infra.errors import InvalidMessage, ModisteError
@@ -52,6 +52,9 @@ LOOKED_THROUGH: Mapping[str, Callable[[bytes | None, bytes | None], object]] = {
     SUBSCRIPTIONS: parse_subscription,
 }
 TOPICS = (TRANSACTIONS, *LOOKED_THROUGH)
+
+Refused = tuple[RawMessage, str, str]
+"""A message for the dead letters, the letter's reason, the error."""
 
 TOLD = (Outcome.APPLIED, Outcome.DUPLICATE)
 
@@ -120,9 +123,8 @@ class FoldWorker:
         """
         if self._processor is None:
             raise RuntimeError("FoldWorker was given a batch before start()")
-        others = [message for message in messages if message.topic in LOOKED_THROUGH]
-        if others:
-            await self._look_through(others)
+        tables = [message for message in messages if message.topic in LOOKED_THROUGH]
+        if tables:
             messages = [message for message in messages if message.topic not in LOOKED_THROUGH]
         self._idle.clear()
         try:
@@ -134,13 +136,19 @@ class FoldWorker:
             for message, result in zip(messages, results, strict=True)
             if result.outcome is Outcome.REJECTED
         ]
-        await self._refuse(refused)
+        # After the store, which may be away for long: the batch comes again until it is back, and letters with it.
+        unreadable = _unreadable(tables)
+        await self._refuse(refused + unreadable)
         if self._subscriptions:
             await self._tell(messages, results)
         counts = Counter(result.outcome.value for result in results)
         self.totals.update(counts)
         for outcome, count in counts.items():
             EVENTS.labels(outcome).inc(count)
+        for topic, count in Counter(message.topic for message in tables).items():
+            bad = sum(message.topic == topic for message, *_ in unreadable)
+            TABLE_MESSAGES.labels(topic, "rejected").inc(bad)
+            TABLE_MESSAGES.labels(topic, "read").inc(count - bad)
 
     async def _tell(self, messages: list[RawMessage], results: list[Processed]) -> None:
         """One word a subscribed customer whose events the store has now; again for those that it had already, since the
@@ -156,20 +164,7 @@ class FoldWorker:
             for who, event in updates.items()
         )
 
-    async def _look_through(self, messages: list[RawMessage]) -> None:
-        refused = []
-        for message in messages:
-            outcome = "read"
-            try:
-                LOOKED_THROUGH[message.topic](message.key, message.value)
-            except InvalidMessage as error:
-                refused.append((message, Outcome.REJECTED.value, str(error)))
-                outcome = "rejected"
-            TABLE_MESSAGES.labels(message.topic, outcome).inc()
-        await self._refuse(refused)
-
-    async def _refuse(self, refused: list[tuple[RawMessage, str, str]]) -> None:
-        """(message, letter's reason, error) each to the dead letters."""
+    async def _refuse(self, refused: list[Refused]) -> None:
         if refused:
             await send_dead_letters(self._producer, refused)
             message, _, error = refused[0]
@@ -209,6 +204,16 @@ class FoldWorker:
 
     def _summary(self) -> str:
         return ", ".join(f"{self.totals[outcome.value]} {outcome.value}" for outcome in Outcome)
+
+
+def _unreadable(messages: Iterable[RawMessage]) -> list[Refused]:
+    refused: list[Refused] = []
+    for message in messages:
+        try:
+            LOOKED_THROUGH[message.topic](message.key, message.value)
+        except InvalidMessage as error:
+            refused.append((message, Outcome.REJECTED.value, str(error)))
+    return refused
 
 
 def _told(task: asyncio.Task[object]) -> None:

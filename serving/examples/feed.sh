@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints new recommendations of subscribed customers as they come, by kcat: bash serving/examples/feed.sh [CUSTOMER]
-# KAFKA names another broker. Who gets them says `modiste serving subscribe CUSTOMER`. A message may come twice, never
-# with another list: whoever must not show it twice remembers its request_id, as subscriber.py does.
+# KAFKA names another broker. Who gets them says `modiste serving subscribe CUSTOMER`. A message may come twice, with
+# the same request_id: whoever must not show it twice remembers those, as subscriber.py does.
 set -euo pipefail
 
 KAFKA="${KAFKA:-127.0.0.1:19092}"

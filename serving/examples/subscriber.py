@@ -26,7 +26,7 @@ async def main(servers: str, customer_id: str | None) -> None:
             answer = json.loads(record.value)
             if answer.get("trigger") != "feed" or customer_id not in (None, answer["customer_id"]):
                 continue
-            # A message may come twice, never with another list: the request_id tells.
+            # A message may come twice, with the same request_id.
             if answer["request_id"] in seen:
                 continue
             seen[answer["request_id"]] = None

@@ -32,8 +32,9 @@ from tests.support.tiny import article_number
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-KCAT = shutil.which("kcat") is not None
-needs_kcat = pytest.mark.skipif(not KCAT, reason="no kcat on this machine (Debian: apt-get install kcat)")
+needs_kcat = pytest.mark.skipif(
+    shutil.which("kcat") is None, reason="no kcat on this machine (Debian: apt-get install kcat)"
+)
 EXAMPLES = Path(serving.__path__[0]) / "examples"
 
 
@@ -93,13 +94,8 @@ def test_the_commands_of_kcat_work(settings: Settings) -> None:
 async def test_a_subscribed_customer_hears_of_what_they_bought(settings: Settings, tmp_path: Path) -> None:
     customer = f"subscriber-{uuid.uuid4().hex[:8]}"
     servers = bootstrap_servers(settings.kafka.url)
-    python, kcat = tmp_path / "python", tmp_path / "kcat"
-    with contextlib.ExitStack() as examples:
-        examples.enter_context(
-            listening(sys.executable, EXAMPLES / "subscriber.py", servers, customer, kafka=servers, out=python)
-        )
-        if KCAT:
-            examples.enter_context(listening("bash", EXAMPLES / "feed.sh", customer, kafka=servers, out=kcat))
+    log = tmp_path / "example"
+    with listening(sys.executable, EXAMPLES / "subscriber.py", servers, customer, kafka=servers, out=log):
         consumer = BatchConsumer(settings.kafka, [RECOMMENDATIONS], batch_size=500, from_beginning=False)
         async with consumer, client(settings) as one:
             await heard(consumer, customer, 0.5)
@@ -128,10 +124,25 @@ async def test_a_subscribed_customer_hears_of_what_they_bought(settings: Setting
             await asyncio.sleep(1.0)
             await one.buy([purchase(customer, 60)])
             assert await heard(consumer, customer, 3.0) == []
-    lines = python.read_text().splitlines()
+    lines = log.read_text().splitlines()
     assert lines[0] == "listening"
     assert f"{customer} {burst[-1].occurred_at.isoformat().replace('+00:00', 'Z')}" in lines[-1]
-    if KCAT:
-        received = [msgspec.json.decode(line, type=Recommendations) for line in kcat.read_text().splitlines()]
-        assert {(answer.customer_id, answer.trigger) for answer in received} == {(customer, "feed")}
-        assert received[-1].as_of == burst[-1].occurred_at
+
+
+@needs_kcat
+async def test_kcat_hears_a_subscribed_customer(settings: Settings, tmp_path: Path) -> None:
+    customer = f"subscriber-{uuid.uuid4().hex[:8]}"
+    log = tmp_path / "example"
+    with listening("bash", EXAMPLES / "feed.sh", customer, kafka=bootstrap_servers(settings.kafka.url), out=log):
+        async with client(settings) as one:
+            for who in (customer, f"{customer}-2"):
+                await asyncio.to_thread(modiste, settings, "serving", "subscribe", who, "--k", "3")
+            for n in range(20):
+                await one.buy([purchase(f"{customer}-2", n), purchase(customer, n)])
+                await asyncio.sleep(2.0)
+                if log.read_text():
+                    break
+            for who in (customer, f"{customer}-2"):
+                await asyncio.to_thread(modiste, settings, "serving", "unsubscribe", who)
+    received = [msgspec.json.decode(line, type=Recommendations) for line in log.read_text().splitlines()]
+    assert {(answer.customer_id, answer.trigger, len(answer.items)) for answer in received} == {(customer, "feed", 3)}

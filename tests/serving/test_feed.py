@@ -209,6 +209,29 @@ async def test_an_update_of_a_newer_major_is_a_dead_letter_before_it_is_committe
     assert consumer.offsets == [{ZERO: 1}]
 
 
+async def test_what_is_refused_while_letters_are_on_their_way_is_a_letter_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition that goes sends its letters while those that stay are read."""
+    shop, consumer = Shop(), Reading()
+    shop.feed._consumer = consumer  # type: ignore[assignment]
+    send = shop.link.send_many
+    sent = 0
+
+    async def slowly(messages: Any) -> int:
+        nonlocal sent
+        sent += 1
+        if sent == 1:
+            shop.read(NEWER)
+        return await send(messages)
+
+    monkeypatch.setattr(shop.link, "send_many", slowly)
+    shop.read(NEWER)
+    await shop.feed.on_revoked(frozenset({TopicPartition("customer-updates", 1)}))
+    await shop.feed._turn(consumer)  # type: ignore[arg-type]
+    letters = [decode_dead_letter(value) for topic, _, value in shop.link.sent if topic == "dead-letters"]
+    assert [letter.offset for letter in letters] == [0, 1]
+    assert consumer.offsets[-1] == {ZERO: 2}
+
+
 async def test_a_partition_goes_with_its_dead_letters_sent() -> None:
     shop, consumer = Shop(), Committed()
     shop.feed._consumer = consumer  # type: ignore[assignment]

@@ -24,7 +24,7 @@ from streams.batches import batch_of
 from streams.dead_letters import MAX_RAW_BYTES, decode_dead_letter, encode_dead_letter, send_dead_letters
 from streams.letter_desk import Letter, Wanted, as_row, export, read_letters, requeue
 from streams.processor import RawMessage
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, SUBSCRIPTIONS, topic_specs
 
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
@@ -78,7 +78,7 @@ async def test_what_is_no_letter_hides_no_letter(
         None,
     ]
 
-    async def records(_: KafkaSettings) -> AsyncIterator[Any]:
+    async def records(*_: object) -> AsyncIterator[Any]:
         for offset, value in enumerate(values):
             yield SimpleNamespace(partition=0, offset=offset, key=None, value=value, timestamp=0)
 
@@ -120,7 +120,13 @@ async def test_requeued_letters_come_back_whole_once_and_not_for_ever(
     assert len(await read_letters(kafka, ours, limit=100)) == 4
 
     told = run("requeue", "--topic", topic, "--reason", "rejected", "--since", "1h", "--json", url=kafka_url)
-    assert json.loads(told.stdout) == {"sent": 1, "too_often": 1, "incomplete": 1, "dry_run": False}
+    assert json.loads(told.stdout) == {
+        "sent": 1,
+        "too_often": 1,
+        "incomplete": 1,
+        "superseded": 0,
+        "dry_run": False,
+    }
     shown = run("show", "--topic", topic, "--json", url=kafka_url)
     assert sorted(json.loads(line)["offset"] for line in shown.stdout.splitlines()) == [6, 7, 8]
     again = run("requeue", "--topic", topic, "--max-times", "4", url=kafka_url)
@@ -137,6 +143,30 @@ async def test_requeued_letters_come_back_whole_once_and_not_for_ever(
             if len(back) == 3:
                 break
     assert back == {b"anna": (b"\x00\xff", 1), None: (b"often", 4), b"carl": (b"corrupt", 1)}
+
+
+@pytest.mark.broker
+async def test_a_letter_of_a_table_undoes_nothing_newer(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two subscriptions were refused; anna has unsubscribed since."""
+    monkeypatch.setattr("streams.letter_desk.QUIET_S", 0.5)
+    kafka = KafkaSettings(url=kafka_url)
+    await ensure_topics(kafka, topic_specs(kafka))
+    unique = uuid.uuid4().hex[:8]
+    anna, bert = (f"{name}-{unique}".encode() for name in ("anna", "bert"))
+    stood: dict[bytes | None, RawMessage] = {}
+    async with Producer(kafka) as producer:
+        for key in (anna, bert):
+            await producer.send(SUBSCRIPTIONS, key, b"refused")
+        async with BatchConsumer(kafka, [SUBSCRIPTIONS], batch_size=100) as consumer:
+            for _ in range(100):
+                stood |= {m.key: m for m in batch_of(await consumer.getmany(100)).messages}
+                if stood.keys() >= {anna, bert}:
+                    break
+        await producer.send(SUBSCRIPTIONS, anna, None)
+        await send_dead_letters(producer, [(stood[key], unique, "why") for key in (anna, bert)])
+    letters = await read_letters(kafka, Wanted(reason=unique), limit=9)
+    assert {one.key for one in letters} == {anna, bert}
+    assert await requeue(kafka, letters, dry_run=True) == {"superseded": 1, "sent": 1}
 
 
 def test_time_that_is_none_is_wrong_use() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from infra.bundle import Bundle
 from infra.clock import ManualClock
-from infra.errors import BrokerUnavailable, BundleError
+from infra.errors import BrokerUnavailable, BundleError, StoreUnavailable
 from infra.registry import Registry
 from infra.settings import RedisSettings, RegistrySettings, Settings
 from streams.dead_letters import decode_dead_letter
@@ -228,6 +228,25 @@ async def test_articles_are_looked_through_and_those_nobody_can_use_told_of(toy:
     letter = decode_dead_letter(value)
     assert (topic, key, letter.topic, letter.offset) == ("dead-letters", b"cap", "articles", 2)
     assert "must be equal" in letter.error
+    await toy.worker.stop()
+
+
+async def test_a_batch_that_waits_for_the_store_tells_of_nothing_yet(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes again every few seconds until the store is back, and a letter each time would be many."""
+    await toy.worker.start()
+    batch = [RawMessage("subscriptions", 0, 0, b"anna", b"not json"), RawMessage("transactions", 0, 0, b"anna", HAT)]
+    with monkeypatch.context() as away:
+
+        async def load(_: object) -> None:
+            raise StoreUnavailable("redis is away")
+
+        away.setattr(toy.worker._store, "load", load)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await toy.worker(batch)
+    assert toy.tray.messages == []
+    await toy.worker(batch)
+    assert [(topic, key) for topic, key, _ in toy.tray.messages] == [("dead-letters", b"anna")]
     await toy.worker.stop()
 
 
