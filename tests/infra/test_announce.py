@@ -7,6 +7,7 @@ import logging
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -33,8 +34,8 @@ def pointer(channel: str) -> ChannelPointer:
     )
 
 
-async def told(kafka: KafkaSettings, channel: str) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
+async def told(kafka: KafkaSettings, channel: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     async with BatchConsumer(kafka, [BUNDLES], batch_size=100) as consumer:
         for _ in range(100):
             for records in (await consumer.getmany(100)).values():
@@ -50,7 +51,12 @@ async def test_a_move_is_told_under_its_channel(kafka_url: str) -> None:
     channel = f"c-{uuid.uuid4().hex[:8]}"
     assert await announce(settings, pointer(channel)) is True
     assert await told(settings.kafka, channel) == [
-        {"channel": channel, "bundle_id": "20261105T031200Z-8f3c1a9", "uri": settings.registry.url}
+        {
+            "channel": channel,
+            "bundle_id": "20261105T031200Z-8f3c1a9",
+            "uri": settings.registry.url,
+            "schema_version": 1,
+        }
     ]
 
 
