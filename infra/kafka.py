@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ from infra.settings import KafkaSettings
 logger = logging.getLogger(__name__)
 
 TOPIC_EXISTS = 36
+# How long whoever is cancelled waits for a connection that is being made; a broker that is there takes ms.
+BEGUN_S = 1.0
 # Acknowledgements a caller of send_many waits for at a time; bounds memory on a slow broker.
 SEND_WINDOW = 5_000
 
@@ -57,6 +59,21 @@ async def connecting(settings: KafkaSettings) -> AsyncIterator[None]:
         raise await why_away(settings, error) from error
 
 
+async def begun(starting: Coroutine[Any, Any, None]) -> None:
+    """Await a client's start, to its end also where we are cancelled meanwhile, so that `stop` finds all of it.
+
+    aiokafka 0.14 forgets the connection on which it is asking for its first metadata.
+    """
+    task = asyncio.create_task(starting)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=BEGUN_S)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 @dataclass(frozen=True)
 class TopicSpec:
     """What a topic must be.
@@ -83,7 +100,7 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
         admin = AIOKafkaAdminClient(request_timeout_ms=settings.request_timeout_ms, **client_arguments(settings))
         try:
             async with connecting(settings):
-                await admin.start()
+                await begun(admin.start())
             yield admin
         finally:
             await admin.close()
@@ -160,7 +177,7 @@ class Producer:
         )
         try:
             async with connecting(self._settings):
-                await producer.start()
+                await begun(producer.start())
         except BaseException:
             await producer.stop()
             raise

@@ -14,13 +14,17 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from infra.kafka import broker_errors, connecting
+from infra.kafka import begun, broker_errors, connecting
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
 
 
 class ClosingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
-    """aiokafka's consumer, whose `stop` ends also while the broker is away."""
+    """aiokafka's consumer, whose `stop` ends also while the broker is away, and finds all that `start` began."""
+
+    async def start(self) -> None:
+        """Connect; see `infra.kafka.begun`."""
+        await begun(super().start())
 
     async def stop(self) -> None:
         """Leave the group and disconnect.

@@ -22,7 +22,7 @@ from aiokafka.errors import CommitFailedError, InconsistentGroupProtocolError, K
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from infra.errors import BrokerUnavailable, ConfigurationError
-from infra.kafka import broker_errors, connecting
+from infra.kafka import begun, broker_errors, connecting
 from infra.kafka_assignor import CooperativeAssignor, Partitions
 from infra.kafka_security import client_arguments
 from infra.settings import KafkaSettings
@@ -83,7 +83,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             async with connecting(settings):
                 with self._others_told():
-                    await self._client.bootstrap()
+                    await begun(self._client.bootstrap())
                     await self._client.set_topics(self._topics)
                     self._subscription.subscribe(set(self._topics), listener=self)
                     assigned = self._subscription.wait_for_assignment()

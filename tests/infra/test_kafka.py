@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.structs import TopicPartition
 
 from infra.embedded import tansu
 from infra.errors import BrokerUnavailable, ConfigurationError
 from infra.kafka import Producer, TopicSpec, backoff_s, ensure_topics, list_topics
 from infra.kafka_consumer import BatchConsumer, ClosingConsumer
 from infra.kafka_group import GroupConsumer
-from infra.kafka_probe import GroupOffsets
+from infra.kafka_membership import Membership
+from infra.kafka_probe import GroupOffsets, unread
 from infra.kafka_security import bootstrap_servers
 from infra.settings import KafkaSettings
 from tests.support.consumers import Indifferent, read
@@ -134,3 +139,42 @@ async def test_a_broker_that_is_away_tells_nothing_of_a_group() -> None:
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         async with GroupOffsets(nobody, "g"):
             pass
+
+
+async def list_them(kafka: KafkaSettings) -> None:
+    await list_topics(kafka)
+
+
+async def look(kafka: KafkaSettings) -> None:
+    await unread(kafka, {TopicPartition("t", 0): 0})
+
+
+@broker
+@pytest.mark.parametrize(
+    "start",
+    [
+        list_them,
+        look,
+        lambda kafka: Producer(kafka).start(),
+        lambda kafka: BatchConsumer(kafka, ["t"], batch_size=1).start(),
+        lambda kafka: Membership(kafka, ["t"], "g", lambda: None).start(),
+        lambda kafka: GroupOffsets(kafka, "g").__aenter__(),
+    ],
+    ids=["admin", "probe", "producer", "consumer", "member", "offsets"],
+)
+async def test_who_is_cancelled_while_connecting_leaves_no_connection_open(
+    kafka_url: str, monkeypatch: pytest.MonkeyPatch, start: Callable[[KafkaSettings], Coroutine[Any, Any, object]]
+) -> None:
+    """Cancelled in the moment in which the first connection is there and nobody but the start itself knows it."""
+    opened: list[AIOKafkaConnection] = []
+
+    async def connect(*arguments: Any, **named: Any) -> AIOKafkaConnection:
+        opened.append(await create_conn(*arguments, **named))
+        starting.cancel()
+        return opened[-1]
+
+    monkeypatch.setattr("aiokafka.client.create_conn", connect)
+    starting = asyncio.create_task(start(KafkaSettings(url=kafka_url)))
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert opened and not any(connection.connected() for connection in opened)
