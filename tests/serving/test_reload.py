@@ -69,16 +69,25 @@ async def test_the_same_bundle_is_not_loaded_twice(registry: Registry, two: tupl
     assert load.opened == [two[0]]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "seconds", "rested"),
+    [(3, 0.01, 3 * 0.09), (100, 1.0, REST_S)],
+    ids=["small: nine times what it worked", "large: no longer than a change may take"],
+)
 async def test_a_bundle_is_loaded_without_haste_beside_another_and_at_once_where_there_is_none(
-    registry: Registry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    registry: Registry,
+    two: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    pieces: int,
+    seconds: float,
+    rested: float,
 ) -> None:
-    """Pieces of 10 ms of work: with a tenth of the time, 90 ms of rest after each."""
     time = SimpleNamespace(worked=0.0, rests=[], thread_time=lambda: time.worked)
     monkeypatch.setattr("infra.pauses.time", time)
 
     def load(bundle: Bundle) -> str:
-        for _ in range(3):
-            time.worked += 0.01
+        for _ in range(pieces):
+            time.worked += seconds
             rest()
         return bundle.bundle_id
 
@@ -86,31 +95,11 @@ async def test_a_bundle_is_loaded_without_haste_beside_another_and_at_once_where
     holder._hurry.wait = time.rests.append  # type: ignore[assignment,method-assign]
     await holder.refresh()
     assert time.rests == []
-    registry.activate("production", two[1])
-    await holder.refresh()
-    assert [s for s in time.rests if s > 0] == pytest.approx([0.09] * 3)
-
-
-async def test_a_large_bundle_rests_no_longer_than_a_change_may_take(
-    registry: Registry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hundred pieces of a second, each of which would rest for a fifth of one."""
-    time = SimpleNamespace(worked=0.0, rests=[], thread_time=lambda: time.worked)
-    monkeypatch.setattr("infra.pauses.time", time)
-
-    def load(bundle: Bundle) -> str:
-        for _ in range(100):
-            time.worked += 1.0
-            rest()
-        return bundle.bundle_id
-
-    holder = BundleFollower(registry, "production", load)
-    holder._hurry.wait = time.rests.append  # type: ignore[assignment,method-assign]
-    for bundle_id in (*two, two[0]):
+    for bundle_id in (two[1], two[0]):
         time.rests.clear()
         registry.activate("production", bundle_id)
         await holder.refresh()
-    assert sum(time.rests) == pytest.approx(REST_S)
+        assert sum(time.rests) == pytest.approx(rested)
 
 
 async def test_a_process_waits_its_turn_to_load_what_follows_and_looks_again(
