@@ -10,14 +10,19 @@ import click
 import msgspec
 
 from infra.announce import announce
-from infra.bundle import check_bundle_id
+from infra.bundle import Bundle, check_bundle_id
+from infra.bundle_checks import check_usable
 from infra.errors import BundleError, BundleNotFound
-from infra.registry import ChannelPointer, Registry
+from infra.registry import ChannelPointer, Check, Registry
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 CHANNEL = click.option("--channel", help="Channel to use; default: registry.channel.")
+BY = click.option("--by", default="cli", show_default=True, help="Who moves it; kept in the pointer.")
+UNCHECKED = click.option(
+    "--unchecked", is_flag=True, help="Do not ask whether it can be used here; for processes of another version."
+)
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,24 +109,29 @@ def show(bundle_id: str | None, channel: str | None, as_json: bool) -> None:
 @bundles.command()
 @click.argument("bundle_id")
 @CHANNEL
-@click.option("--by", default="cli", show_default=True, help="Who moves it; kept in the pointer.")
+@BY
+@UNCHECKED
 @AS_JSON
-def activate(bundle_id: str, channel: str | None, by: str, as_json: bool) -> None:
-    """Verify BUNDLE_ID and point the channel at it; running processes take it up within seconds."""
+def activate(bundle_id: str, channel: str | None, by: str, unchecked: bool, as_json: bool) -> None:
+    """Verify BUNDLE_ID, replay its golden cases and point the channel at it; running processes take it up within
+    seconds."""
     settings, registry = _open()
-    pointer = registry.activate(channel or settings.registry.channel, bundle_id, by=by)
+    channel = channel or settings.registry.channel
+    pointer = registry.activate(channel, bundle_id, by=by, check=_check(channel, unchecked))
     asyncio.run(announce(settings, pointer))
     _tell(pointer, as_json)
 
 
 @bundles.command()
 @CHANNEL
-@click.option("--by", default="cli", show_default=True, help="Who moves it; kept in the pointer.")
+@BY
+@UNCHECKED
 @AS_JSON
-def rollback(channel: str | None, by: str, as_json: bool) -> None:
-    """Point the channel at the bundle it pointed at before."""
+def rollback(channel: str | None, by: str, unchecked: bool, as_json: bool) -> None:
+    """Point the channel at the bundle it pointed at before, after the same checks."""
     settings, registry = _open()
-    pointer = registry.rollback(channel or settings.registry.channel, by=by)
+    channel = channel or settings.registry.channel
+    pointer = registry.rollback(channel, by=by, check=_check(channel, unchecked))
     asyncio.run(announce(settings, pointer))
     _tell(pointer, as_json)
 
@@ -150,6 +160,19 @@ def verify(ctx: click.Context, bundle_id: str | None, as_json: bool) -> None:
             click.echo(f"{'PASS' if check.ok else 'FAIL'}  {check.bundle_id}  {check.problem}".rstrip())
         click.echo(f"{len(checks)} checked, {failed} failed")
     ctx.exit(1 if failed else 0)
+
+
+def _check(channel: str, unchecked: bool) -> Check | None:
+    def check(bundle: Bundle) -> None:
+        try:
+            check_usable(bundle)
+        except BundleError as error:
+            raise BundleError(
+                f"{str(error).rstrip('.')}. Channel {channel} is not moved; --unchecked moves it all the same, for "
+                "processes of another version"
+            ) from error
+
+    return None if unchecked else check
 
 
 def _tell(pointer: ChannelPointer, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,8 @@ _CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LISTED = 5
 
 log = logging.getLogger(__name__)
+
+Check = Callable[[Bundle], object]
 
 
 class ChannelPointer(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,16 +95,20 @@ class Registry:
             raise BundleError(f"{path} holds bundle {bundle.bundle_id}; expected {bundle_id}")
         return bundle
 
-    def activate(self, channel: str, bundle_id: str, *, by: str = "cli") -> ChannelPointer:
+    def activate(self, channel: str, bundle_id: str, *, by: str = "cli", check: Check | None = None) -> ChannelPointer:
         """Point `channel` at a bundle, after verifying it. The same bundle again only renews
         the time, which tells processes that refused it to try once more.
+
+        check: called with the verified bundle; whatever it raises leaves the channel as it is.
 
         Raises:
             BundleNotFound: no such bundle.
             BundleError: the bundle is damaged, or `channel` is no channel name.
         """
         _check_channel(channel)
-        self.open(bundle_id)
+        bundle = self.open(bundle_id)
+        if check is not None:
+            check(bundle)
         with self._keeper.locked(channel):
             try:
                 now = self.pointer(channel)
@@ -114,8 +121,10 @@ class Registry:
             previous = None if now is None else now.previous if now.bundle_id == bundle_id else now.bundle_id
             return self._point(channel, bundle_id, previous, by)
 
-    def rollback(self, channel: str, *, by: str = "cli") -> ChannelPointer:
+    def rollback(self, channel: str, *, by: str = "cli", check: Check | None = None) -> ChannelPointer:
         """Point `channel` at the bundle it pointed at before; a second rollback returns to this one.
+
+        check: as for `activate`.
 
         Raises:
             BundleNotFound: no such channel, no earlier bundle, or the earlier one is gone.
@@ -126,7 +135,9 @@ class Registry:
             now = self.pointer(channel)
             if now.previous is None:
                 raise BundleNotFound(f"channel {channel} has only pointed at {now.bundle_id}; nothing to roll back to")
-            self.open(now.previous)
+            bundle = self.open(now.previous)
+            if check is not None:
+                check(bundle)
             return self._point(channel, now.previous, now.bundle_id, by)
 
     def pointer(self, channel: str) -> ChannelPointer:

@@ -50,6 +50,10 @@ class _OurHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Marks the handler as ours, so that configuring twice does not print twice."""
 
 
+# They tell at INFO, as they are imported, what nobody who runs a command asks: which instructions they were built for.
+TALKATIVE = ("faiss.loader",)
+
+
 def configure_logging(level: str) -> None:
     """Send records of `level` and above to stderr; call it in the command. stdout stays for results.
 
@@ -66,6 +70,8 @@ def configure_logging(level: str) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
 
 
 def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:

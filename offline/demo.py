@@ -32,9 +32,9 @@ from offline.held_out import fill_store, take
 from offline.histories import load_histories
 from offline.smoke import drive
 from offline.window import Window
-from serving.features import feature_hash
 from serving.golden import open_runtime
 from serving.up import ANSWERING, Stack, start_stack
+from streams.bundle_contract import feature_hash
 from streams.encoder import load_query_encoder
 from streams.events import Event
 from streams.publisher import EventPublisher

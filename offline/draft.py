@@ -11,9 +11,9 @@ from typing import Any
 
 from infra.bundle import open_bundle, write_manifest
 from offline.shop import Shop
-from serving.features import feature_hash
 from serving.golden import make_golden
 from serving.runtime import Runtime, load_runtime
+from streams.bundle_contract import feature_hash
 from streams.events import SCHEMA_VERSION, from_micros
 from streams.state import MAX_EVENTS
 from streams.state_format import STATE_FORMAT

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from offline.histories import item_column
 from offline.progress import Step
-from serving.features import FEATURES
 from serving.items import ItemTable
 from serving.pipeline import query_vectors, retrieve
 from serving.retrieval.query import Query
 from serving.runtime import Catalog
+from streams.bundle_contract import FEATURES
 from streams.events import PURCHASE, TYPE_CODES
 from streams.histories import Histories
 from streams.state import CustomerState

@@ -14,11 +14,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from serving.features import FEATURES, RETRIEVAL, FeatureBuilder
+from serving.features import FeatureBuilder
 from serving.retrieval.candidates import CandidateSet, Floats, Found, Ints
 from serving.retrieval.query import Query
 from serving.retrieval.source import ScoringSource, Source
 from serving.runtime import Catalog
+from streams.bundle_contract import FEATURES, RETRIEVAL
 from streams.state import CustomerState
 
 REMEMBERED = 256  # customers, whose features take some 90 kB each

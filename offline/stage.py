@@ -16,8 +16,8 @@ from offline.export import export_query_encoder
 from offline.learn import Learned
 from offline.shop import Shop
 from offline.train_ranking import gate_entropy
-from serving.features import FEATURES, SOURCES, feature_hash
 from serving.runtime import Catalog
+from streams.bundle_contract import FEATURES, SOURCES, feature_hash
 
 # What `stage_networks` writes: the same as long as the networks are.
 NETWORK_FILES = ("features.json", "query_encoder.onnx", "ranker.onnx")

@@ -23,8 +23,8 @@ from offline.ranker_checkpoint import load_rankers
 from offline.rankers import Rankers
 from offline.shop import Shop
 from offline.weights import load_examples, read_arrays
-from serving.features import feature_hash
 from serving.items import ATTRIBUTES, ItemTable
+from streams.bundle_contract import feature_hash
 
 _NOTE, _ITEMS, _CONTENT = "networks.json", "items.parquet", "content.npy"
 

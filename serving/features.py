@@ -8,8 +8,6 @@ beyond NEVER read as just below it.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
 
@@ -24,85 +22,7 @@ from serving.statistics import ItemStatistics
 from streams.distinct import distinct
 from streams.events import CART, VIEW
 
-SOURCES = ("repurchase", "variants", "covisitation", "popular", "collab", "two_tower", "content")
 LOOKED_AT = 16  # newest acts whose closest content counts
-
-OWN = (
-    "bought",
-    "bought_count",
-    "bought_count_7d",
-    "bought_count_30d",
-    "bought_count_90d",
-    "bought_decayed",
-    "bought_decayed_14d",
-    "needed",
-    "bought_last_days",
-    "bought_first_days",
-    "bought_share",
-    "bought_trips",
-    "trip_share",
-    "bought_last_5_trips",
-    "bought_last_10_trips",
-    "trips_since",
-    "own_trip_interval",
-    "own_trip_due",
-    "own_interval_days",
-    "own_due",
-    "item_interval_days",
-    "item_due",
-    "price_to_paid",
-    "viewed_decayed",
-    "viewed_last_days",
-    "carted_last_days",
-)
-GROUP = (
-    "subcategory_count",
-    "subcategory_decayed",
-    "subcategory_last_days",
-    "subcategory_bought_share",
-    "subcategory_trip_share",
-    "subcategory_due",
-    "category_share",
-    "category_last_days",
-    "brand_share",
-    "product_count",
-    "product_last_days",
-    "price_to_habit",
-)
-ITEM = (
-    "sold_1d",
-    "sold_3d",
-    "sold_7d",
-    "sold_28d",
-    "sold_91d",
-    "sold_trend",
-    "sold_trend_3d",
-    "buyers_91d",
-    "repeat_rate",
-    "last_sold_days",
-    "first_sold_days",
-    "debut",
-    "price",
-    "price_trend",
-    "segment_lift",
-)
-CUSTOMER = ("trips", "trips_30d", "last_trip_days", "trip_interval_days", "trip_due", "basket_size", "explored")
-RETRIEVAL = (
-    "two_tower_cosine",
-    "collab_score",
-    "content_cosine",
-    "content_nearest",
-    "related_sum",
-    "related_max",
-    *(f"{name}_rank" for name in SOURCES),
-    "found_by",
-)
-FEATURES = (*OWN, *GROUP, *ITEM, *CUSTOMER, *RETRIEVAL)
-
-
-def feature_hash() -> str:
-    """Identity of the feature contract: a bundle trained on other features or another order is refused."""
-    return hashlib.sha256("\n".join(FEATURES).encode()).hexdigest()[:16]
 
 
 class FeatureBuilder:

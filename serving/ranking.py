@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from infra.errors import BundleError
-from serving.features import FEATURES
 from serving.retrieval.candidates import Floats
+from streams.bundle_contract import FEATURES
 from streams.encoder import onnx_session
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import msgspec
 
@@ -29,15 +29,15 @@ from serving.messages import (
     encode_recommendations,
     parse_request,
 )
+from serving.refusals import letter, refusal
 from serving.reload import Loaded
-from streams.dead_letters import encode_dead_letter, letter_key
+from streams.dead_letters import letter_key
 from streams.processor import RawMessage
 from streams.store import StateStore, StoredCustomer, load_readable
-from streams.topics import DEAD_LETTERS, IMPRESSIONS, RECOMMENDATIONS
+from streams.topics import IMPRESSIONS, RECOMMENDATIONS
 
 log = logging.getLogger(__name__)
 
-MAX_ID_CHARS = 128  # as the type of ids says
 MICRO_BATCH = 16  # of answers that one at a time ask for; the last of them waits for all
 SENDING_MS = 20  # of its deadline that an answer which waits for the language model keeps for the way out
 
@@ -70,13 +70,6 @@ class Ranked:
     customer: StoredCustomer | None
     arrived: float
     left_ms: float
-
-
-class _Given(msgspec.Struct):
-    """What can be told of a request that is not one."""
-
-    request_id: object = None
-    customer_id: object = None
 
 
 class Responder:
@@ -133,8 +126,8 @@ class Responder:
             try:
                 requests.append(parse_request(message.value or b""))
             except InvalidMessage as error:
-                refused[place] = _refuse(message, error)
-                letters.append(_letter(message, error))
+                refused[place] = refusal(message, error)
+                letters.append(letter(message, error))
         ranked = iter(await self._ranked([(request, started) for request in requests]))
         answers: list[Recommendations] = []
         outgoing: list[Outgoing] = []
@@ -276,7 +269,7 @@ class Responder:
         Raises:
             BrokerUnavailable: not acknowledged.
         """
-        await self._outlet.send_many([_letter(message, error) for message, error in refused])
+        await self._outlet.send_many([letter(message, error) for message, error in refused])
 
     async def publish_impressions(self, answers: Sequence[Recommendations]) -> None:
         """Tell the topic what was shown by answers that went out another way (HTTP).
@@ -380,27 +373,3 @@ def _fail(request: RecommendationRequest, code: str, message: str, *, retryable:
         strategy=request.strategy,
         error=RequestError(code=code, message=message, retryable=retryable),
     )
-
-
-def _refuse(message: RawMessage, error: InvalidMessage) -> Recommendations:
-    """An answer to something that is not a request, under its own id where one can be found."""
-    try:
-        given = msgspec.json.decode(message.value or b"", type=_Given)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        given = _Given()
-    derived = f"invalid-{message.topic}-{message.partition}-{message.offset}"
-    key = (letter_key(message) or b"").decode(errors="replace")
-    return Recommendations(
-        request_id=given.request_id if _is_id(given.request_id) else derived,
-        customer_id=given.customer_id if _is_id(given.customer_id) else key,
-        error=RequestError(code="invalid_request", message=str(error), retryable=False),
-    )
-
-
-def _letter(message: RawMessage, error: InvalidMessage) -> Outgoing:
-    return DEAD_LETTERS, letter_key(message), encode_dead_letter(message, reason="rejected", error=str(error))
-
-
-def _is_id(given: object) -> TypeGuard[str]:
-    """Only what could have been an id is echoed: an answer must always fit into a message."""
-    return isinstance(given, str) and 0 < len(given) <= MAX_ID_CHARS

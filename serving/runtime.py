@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -14,7 +13,7 @@ from infra.bundle import Bundle, Manifest
 from infra.errors import BundleError
 from infra.pauses import rest
 from serving.content_space import ContentSpace
-from serving.features import SOURCES, FeatureBuilder, feature_hash
+from serving.features import FeatureBuilder
 from serving.history import history_of
 from serving.index import VectorIndex
 from serving.items import ItemTable
@@ -32,27 +31,9 @@ from serving.retrieval.two_tower import TwoTower
 from serving.retrieval.variants import Variants
 from serving.searchable import Searchable
 from serving.statistics import ALL, ItemStatistics
+from streams.bundle_contract import SOURCES, check_contract
 from streams.encoder import QueryEncoder, load_vectors, open_query_encoder
 from streams.state import CustomerState
-
-FILES = (
-    "items.parquet",
-    "item_vectors.npy",
-    "index.faiss",
-    "query_encoder.onnx",
-    "ranker.onnx",
-    "features.json",
-    "retrieval.json",
-    "covisitation.npz",
-    "collaborative.npz",
-    "content_vectors.npy",
-    "content_space.npz",
-    "statistics.npz",
-    "segments.parquet",
-    "golden.jsonl",
-    "report.json",
-)
-
 
 HYBRID = ("content", "collab", "two_tower")
 
@@ -184,18 +165,7 @@ def load_runtime(bundle: Bundle) -> Runtime:
         BundleError: a file is missing, features are not this code's, or sizes do not agree; says what was given and
             what is expected.
     """
-    missing = [name for name in FILES if name not in bundle.manifest.files]
-    if missing:
-        raise BundleError(f"bundle {bundle.bundle_id} lacks {', '.join(missing)}; it must have {', '.join(FILES)}")
-    try:
-        spec = json.loads(bundle.file("features.json").read_bytes())
-    except ValueError as error:
-        raise BundleError(f"bundle {bundle.bundle_id}: features.json is no JSON: {error}") from error
-    if spec.get("hash") != feature_hash() or tuple(spec.get("sources", ())) != SOURCES:
-        raise BundleError(
-            f"bundle {bundle.bundle_id} was trained on features {spec.get('hash')} from sources {spec.get('sources')}; "
-            f"this code builds {feature_hash()} from {list(SOURCES)}: run `modiste offline run` again"
-        )
+    spec = check_contract(bundle)
     items = ItemTable.from_table(pq.read_table(bundle.file("items.parquet"), use_threads=False))
     rest()
     n = len(items)
@@ -235,7 +205,7 @@ def load_runtime(bundle: Bundle) -> Runtime:
     )
     space = ContentSpace.load(bundle.file("content_space.npz"), content.shape[1])
     rest()
-    ranker = Ranker(bundle.file("ranker.onnx"), tuple(spec.get("tasks", ())))
+    ranker = Ranker(bundle.file("ranker.onnx"), spec.tasks)
     rest()
     return Runtime(bundle.manifest, catalog, ranker, space, Searchable(bundle, n, space))
 

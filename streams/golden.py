@@ -17,6 +17,7 @@ import numpy.typing as npt
 from infra.bundle import Bundle
 from infra.errors import BundleError, DataError
 from infra.pauses import rest
+from streams.bundle_contract import check_contract
 from streams.encoder import QueryEncoder, load_query_encoder
 from streams.state import CustomerState, empty_state
 from streams.state_format import decode_state, encode_state
@@ -50,8 +51,9 @@ def open_encoder(bundle: Bundle) -> QueryEncoder:
     answer. It is ready for the next batch.
 
     Raises:
-        BundleError: it cannot be trusted; says why.
+        BundleError: it cannot be trusted, or nobody here could answer from it; says why.
     """
+    check_contract(bundle)
     encoder = load_query_encoder(bundle)
     encoder.encode([empty_state("warm-up")])
     cases = parse_golden(bundle.file(GOLDEN).read_bytes(), bundle.bundle_id, GoldenState)

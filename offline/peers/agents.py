@@ -22,6 +22,7 @@ def run_faust_take(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         settings.worker.group,
         broker=[f"kafka://{server}" for server in bootstrap_servers(settings.kafka.url).split(",")],
         store="memory://",
+        datadir=str(settings.data_dir / settings.worker.group),
         value_serializer="raw",
         key_serializer="raw",
         web_enabled=False,

@@ -32,6 +32,7 @@ def quix_app(settings: Settings, work: Work) -> Any:
         commit_every=settings.worker.batch_size,
         commit_interval=1.0,
         auto_create_topics=False,
+        state_dir=settings.data_dir / "quixstreams",
         loglevel="WARNING",
         consumer_extra_config={"fetch.wait.max.ms": settings.kafka.fetch_wait_ms},
     )

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import subprocess
 import time
-import urllib.request
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from infra.registry import Registry
 from infra.settings import Settings, load_settings, make_clock
 from offline.event_log import EventLog, import_data
 from offline.rebuild import Rebuilder, Rhythm
-from offline.smoke import Client, client, warm_up
-from serving.messages import Recommendations
-from serving.up import Stack, modiste_argv, settings_env, start_stack
+from offline.smoke import client, warm_up
+from serving.up import Stack, start_stack
 from streams.archive import TopicArchive, read_rows
 from streams.events import Event
-from streams.redis_store import open_store
 from streams.topics import TRANSACTIONS
 from tests.conftest import GIVEN
 from tests.e2e.conftest import PRESENT
+from tests.e2e.in_use import asked, command, everywhere, until
 from tests.support.servers import choose_broker, running_broker
 from tests.support.tiny import CUSTOMERS, TINY, article_number, build_tiny_bundle, customer_id
 
@@ -38,7 +31,6 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 DAYS = 3
 HAT = article_number("hat", 0)  # nobody has ever bought one
-TAKES_EFFECT_S = 5.0
 
 
 @pytest.fixture
@@ -94,13 +86,7 @@ def test_hats_bought_live_lead_the_next_bundle_s_answers(shop: Stack, tmp_path: 
     asyncio.run(everywhere(shop, first))
     assert asyncio.run(best(shop.settings)) != HAT
     # And forth, by the command, which tells them.
-    done = subprocess.run(
-        modiste_argv("bundles", "rollback"),
-        env={**os.environ, **settings_env(shop.settings)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command(shop, "bundles", "rollback")
     assert done.returncode == 0, done.stderr
     asyncio.run(everywhere(shop, second))
 
@@ -119,49 +105,9 @@ async def buy_and_archive(settings: Settings, events: list[Event]) -> None:
         await until(archived, "all events in the archive")
 
 
-async def everywhere(shop: Stack, bundle_id: str) -> None:
-    """The responder and the gateway answer with this bundle within five seconds of now, and the worker encodes with
-    it."""
-    async with contextlib.AsyncExitStack() as stack, client(shop.settings) as one:
-        store = await open_store(shop.settings.redis)
-        stack.push_async_callback(store.close)
-
-        async def on_the_topic() -> bool:
-            return (await asked(one)).bundle_id == bundle_id
-
-        async def over_http() -> bool:
-            return (await asyncio.to_thread(post, shop)).get("bundle_id") == bundle_id
-
-        async def in_the_store() -> bool:
-            customer = f"new-{uuid.uuid4().hex[:8]}"
-            await one.buy([msgspec.structs.replace(craze()[0], customer_id=customer)])
-            await asyncio.sleep(0.2)
-            (found,) = await store.load([customer])
-            return found is not None and found.space == bundle_id
-
-        await asyncio.gather(
-            until(on_the_topic, "responder", TAKES_EFFECT_S),
-            until(over_http, "gateway", TAKES_EFFECT_S),
-            until(in_the_store, "worker", TAKES_EFFECT_S),
-        )
-
-
 async def best(settings: Settings) -> str:
     async with client(settings) as one:
         return (await asked(one)).items[0].article_id
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        await asyncio.sleep(0.05)
-
-
-async def asked(one: Client) -> Recommendations:
-    answer = await one.ask("stranger")
-    assert answer is not None and answer.error is None
-    return answer
 
 
 def rebuild(settings: Settings, base: EventLog) -> dict[str, Any]:
@@ -177,14 +123,3 @@ def rebuild(settings: Settings, base: EventLog) -> dict[str, Any]:
         told.append,
     ).run()
     return told[0]
-
-
-def post(shop: Stack) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{(shop.api_url or '').rstrip('/')}/v1/recommendations",
-        data=json.dumps({"customer_id": "stranger", "k": 3}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        answer: dict[str, Any] = json.load(response)
-    return answer

@@ -164,8 +164,8 @@ def test_bundles_of_an_empty_registry(registry: Registry) -> None:
 
 def test_activate_list_show_rollback(registry: Registry, tmp_path: Path) -> None:
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
-    assert answer(run("bundles", "activate", red, "--json"))["previous"] is None
-    moved = answer(run("bundles", "activate", green, "--by", "ann", "--json"))
+    assert answer(run("bundles", "activate", red, "--unchecked", "--json"))["previous"] is None
+    moved = answer(run("bundles", "activate", green, "--unchecked", "--by", "ann", "--json"))
     assert (moved["channel"], moved["bundle_id"], moved["previous"], moved["by"]) == (
         "production",
         green,
@@ -180,10 +180,22 @@ def test_activate_list_show_rollback(registry: Registry, tmp_path: Path) -> None
         red: ([], len("red") + len("blue")),
         green: (["production"], len("green") + len("blue")),
     }
-    assert answer(run("bundles", "rollback", "--json"))["bundle_id"] == red
-    assert run("bundles", "activate", green, "--channel", "candidate").stdout == (
+    assert answer(run("bundles", "rollback", "--unchecked", "--json"))["bundle_id"] == red
+    assert run("bundles", "activate", green, "--unchecked", "--channel", "candidate").stdout == (
         f"channel candidate points at {green}\n"
     )
+
+
+def test_what_nobody_here_could_answer_from_is_not_pointed_at(registry: Registry, tmp_path: Path) -> None:
+    red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
+    for bundle_id in (red, green):
+        registry.activate("production", bundle_id)
+    for words in (("activate", red), ("rollback",)):
+        result = run("bundles", *words)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: bundle {red} lacks items.parquet, ")
+        assert "Channel production is not moved; --unchecked moves it all the same" in result.stderr
+        assert registry.pointer("production").bundle_id == green
 
 
 def test_verify_tells_the_damaged_from_the_sound(registry: Registry, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from infra.bundle import Bundle
 from offline.bench_cli import bench
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
-from serving.features import SOURCES
 from serving.messages import STRATEGIES
 from serving.runtime import load_runtime
+from streams.bundle_contract import SOURCES
 
 SIZE = BenchSize(articles=300, customers=80, examples=30)
 

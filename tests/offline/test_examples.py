@@ -12,7 +12,7 @@ from offline.build_catalog import CatalogConfig, Vectors, catalog_at
 from offline.examples import Examples, build_examples, purchases_between
 from offline.progress import Step
 from offline.train_collaborative import CollaborativeConfig
-from serving.features import FEATURES
+from streams.bundle_contract import FEATURES
 from streams.encoder import QueryEncoder
 from streams.state import CustomerState
 from tests.offline.toy_log import CUT_US, DAY, Line, bought, histories_of, items_of, viewed

@@ -26,8 +26,8 @@ from offline.learn import Learner
 from offline.run import OfflineRun, RunResult
 from offline.shop import load_shop
 from offline.window import Window, choose_window
-from serving.features import FEATURES, SOURCES
 from serving.messages import STRATEGIES
+from streams.bundle_contract import FEATURES, SOURCES
 from streams.encoder import onnx_session
 from tests.offline.content_toys import CountingEncoder, Photos
 from tests.support.tiny import START, TINY, article_number, customer_id, plant, write_tiny_shop

@@ -15,8 +15,8 @@ from offline.rankers import NAMES, Rankers
 from offline.train_retrieval import ItemInputs, item_inputs, item_vectors, new_two_tower
 from offline.trained_encoder import TrainedEncoder
 from offline.weights import load_weights
-from serving.features import FEATURES
 from serving.ranking import Ranker
+from streams.bundle_contract import FEATURES
 from streams.encoder import SEQUENCE_LENGTH, EncoderInput
 from streams.state import empty_state, fold
 from tests.support.tiny import TINY

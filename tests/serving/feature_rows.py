@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.features import FEATURES, SOURCES
 from serving.retrieval.candidates import UNRANKED, CandidateSet
 from serving.retrieval.query import Query
+from streams.bundle_contract import FEATURES, SOURCES
 from tests.support.toy_catalog import IDS, catalog, event
 
 CATALOG = catalog()

@@ -7,8 +7,9 @@ from math import exp, log, log1p
 import numpy as np
 import pytest
 
-from serving.features import CUSTOMER, FEATURES, GROUP, ITEM, LOOKED_AT, OWN, RETRIEVAL, SOURCES, feature_hash
+from serving.features import LOOKED_AT
 from serving.retrieval.candidates import UNRANKED, CandidateSet
+from streams.bundle_contract import CUSTOMER, FEATURES, GROUP, ITEM, OWN, RETRIEVAL, SOURCES, feature_hash
 from tests.serving.feature_rows import CATALOG, PAST, block, features
 from tests.support.toy_catalog import CONTENT, event, query, state
 
@@ -108,6 +109,6 @@ def test_the_groups_are_all_of_the_features() -> None:
 
 def test_the_hash_names_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     before = feature_hash()
-    monkeypatch.setattr("serving.features.FEATURES", FEATURES[::-1])
+    monkeypatch.setattr("streams.bundle_contract.FEATURES", FEATURES[::-1])
     assert feature_hash() != before
     assert len(set(FEATURES)) == len(FEATURES)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.features import CUSTOMER, GROUP, ITEM, OWN
 from serving.pipeline import retrieve
 from serving.retrieval.candidates import Floats
+from streams.bundle_contract import CUSTOMER, GROUP, ITEM, OWN
 from streams.events import EVENT_TYPES, Event
 from streams.state import CustomerState
 from tests.serving.feature_rows import CATALOG, LOOKED, PAST, block, features

@@ -6,8 +6,8 @@ from math import exp, log, log1p
 
 import pytest
 
-from serving.features import GROUP, OWN
 from serving.rhythm import LONGEST, NEVER
+from streams.bundle_contract import GROUP, OWN
 from tests.serving.feature_rows import LOOKED, PAST, block, features
 from tests.support.toy_catalog import event, query, state
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from infra.clock import ManualClock
 from serving.content_space import ContentSpace, Projection
-from serving.features import FEATURES
 from serving.live_catalog import WORDS, LiveCatalog
 from serving.messages import STRATEGIES, Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from serving.runtime import Runtime
 from serving.word_vectors import DIM, WordVectors
+from streams.bundle_contract import FEATURES
 from streams.catalog import Article
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import IDS, TODAY, N, ask, event, moment, pipeline, query, state

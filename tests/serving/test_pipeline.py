@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from infra.clock import ManualClock
-from serving.features import SOURCES
 from serving.messages import STRATEGIES, Filters, RecommendationRequest, Recommendations
 from serving.pipeline import Pipeline
 from serving.retrieval.candidates import UNRANKED
+from streams.bundle_contract import SOURCES
 from streams.events import Event
 from streams.store import StoredCustomer
 from tests.support.toy_catalog import (

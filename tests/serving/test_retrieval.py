@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.features import SOURCES
 from serving.pipeline import retrieve
 from serving.retrieval.candidates import UNRANKED, Floats, Ints, best, merge
+from streams.bundle_contract import SOURCES
 from streams.events import EVENT_TYPES, Event
 from tests.support.toy_catalog import IDS, N, catalog, event, query, state
 

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import BundleError
-from serving.features import FEATURES, SOURCES, feature_hash
 from serving.index import VectorIndex
 from serving.retrieval.collaborative import Factors
 from serving.retrieval.covisitation import Neighbours
-from serving.runtime import DEFAULT_RETRIEVAL, FILES, load_runtime
+from serving.runtime import DEFAULT_RETRIEVAL, load_runtime
 from serving.statistics import ALL, ItemStatistics
+from streams.bundle_contract import FEATURES, FILES, SOURCES, feature_hash
 from tests.support.remade import remade
 from tests.support.tiny import KINDS, article_number
 from tests.support.tiny_fixture import Tiny
@@ -108,7 +108,7 @@ def test_missing_file_is_named(tiny: Tiny, tmp_path: Path, name: str) -> None:
     [
         (rewrite_features(hash="0123"), rf"trained on features 0123 from .* this code builds {feature_hash()}"),
         (rewrite_features(sources=["popular"]), r"from sources \['popular'\]; this code builds .*'content'\]"),
-        (lambda copy: (copy / "features.json").write_text("{"), "features.json is no JSON"),
+        (lambda copy: (copy / "features.json").write_text("{"), "features.json names no features"),
         (drop_an_item, "12"),
         (shorten_vectors, r"item_vectors.npy has shape \(11, 16\), items.parquet 13 rows"),
         (index_of_half_the_dimensions, "index.faiss holds vectors of 8 dimensions, item_vectors.npy of 16"),

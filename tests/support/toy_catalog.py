@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from infra.bundle import Manifest
 from infra.clock import ManualClock
-from serving.features import FEATURES, SOURCES
 from serving.index import VectorIndex
 from serving.items import COLUMNS, ItemTable
 from serving.messages import RecommendationRequest
@@ -28,6 +27,7 @@ from serving.retrieval.query import Query
 from serving.rules import NO_RULES, ShopRules
 from serving.runtime import Catalog, RetrievalConfig, Runtime
 from serving.statistics import ItemStatistics
+from streams.bundle_contract import FEATURES, SOURCES
 from streams.events import Event, to_micros
 from streams.state import CustomerState, empty_state, fold
 

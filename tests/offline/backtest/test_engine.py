@@ -28,9 +28,9 @@ from offline.backtest.runner import Runner
 from offline.event_log import EventLog
 from offline.run import limit_threads
 from offline.shop import Shop
-from serving.features import FEATURES
 from serving.golden import open_runtime
 from serving.messages import RecommendationRequest, Recommendations
+from streams.bundle_contract import FEATURES
 from streams.encoder import onnx_session
 from streams.replay import replay_states
 from streams.state_format import encode_state
