@@ -162,22 +162,6 @@ def verify(ctx: click.Context, bundle_id: str | None, as_json: bool) -> None:
     ctx.exit(1 if failed else 0)
 
 
-@bundles.command()
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the newest to keep in any case.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@AS_JSON
-def prune(keep: int, dry_run: bool, as_json: bool) -> None:
-    """Remove the older bundles that no channel points at or would roll back to."""
-    _, registry = _open()
-    removed = registry.unneeded(keep) if dry_run else registry.prune(keep)
-    if as_json:
-        _print({"removed": removed, "dry_run": dry_run})
-        return
-    for bundle_id in removed:
-        click.echo(bundle_id)
-    click.echo(f"{len(removed)} {'would be ' if dry_run else ''}removed")
-
-
 def _check(channel: str, unchecked: bool) -> Check | None:
     def check(bundle: Bundle) -> None:
         try:

@@ -9,7 +9,6 @@ The same layout below s3://BUCKET/PREFIX, see `infra.registry_bucket`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Annotated
 
 import msgspec
 
-from infra.bundle import BUNDLE_ID, Bundle, Manifest, check_bundle_id, open_bundle
+from infra.bundle import Bundle, Manifest, check_bundle_id, open_bundle
 from infra.clock import Clock, SystemClock
 from infra.errors import BundleError, BundleNotFound, ConfigurationError, RegistryUnavailable
 from infra.registry_bucket import SCHEME as BUCKETS
@@ -111,8 +110,6 @@ class Registry:
         if check is not None:
             check(bundle)
         with self._keeper.locked(channel):
-            if self._keeper.manifest(bundle_id) is None:
-                raise BundleNotFound(f"bundle {bundle_id} was removed from {self.place} meanwhile")
             try:
                 now = self.pointer(channel)
             except BundleNotFound:
@@ -142,32 +139,6 @@ class Registry:
             if check is not None:
                 check(bundle)
             return self._point(channel, now.previous, now.bundle_id, by)
-
-    def unneeded(self, keep: int) -> list[str]:
-        """The published bundles, oldest first, but for the `keep` newest and those that a channel points at or would
-        roll back to. One whose publisher was killed counts as any other.
-
-        Raises:
-            BundleError: a channel's pointer is damaged, so nobody knows what it needs.
-        """
-        pointers = [self.pointer(channel) for channel in self.channels()]
-        needed = {bundle_id for pointer in pointers for bundle_id in (pointer.bundle_id, pointer.previous)}
-        older = [name for name in self.bundle_ids() if BUNDLE_ID.fullmatch(name)][keep:]
-        return [bundle_id for bundle_id in reversed(older) if bundle_id not in needed]
-
-    def prune(self, keep: int) -> list[str]:
-        """Remove what is `unneeded`, and return it. No channel moves meanwhile, on this machine.
-
-        Raises:
-            BundleError: as `unneeded`, with nothing removed; or the place refuses.
-        """
-        with contextlib.ExitStack() as still:
-            for channel in self.channels():
-                still.enter_context(self._keeper.locked(channel))
-            removed = self.unneeded(keep)
-            for bundle_id in removed:
-                self._keeper.remove(bundle_id)
-        return removed
 
     def pointer(self, channel: str) -> ChannelPointer:
         """Where `channel` points.

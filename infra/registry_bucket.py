@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from infra.bundle import BUNDLE_ID, MANIFEST, Bundle, Manifest, open_bundle, read_manifest
+from infra.bundle import MANIFEST, Bundle, Manifest, open_bundle, read_manifest
 from infra.errors import BundleError, ConfigurationError, RegistryUnavailable
 
 SCHEME = "s3://"
@@ -98,14 +98,6 @@ class Bucket:
         # Through this machine's cache and nobody else's: what is read back is what others will read.
         shutil.rmtree(self._cache / source.bundle_id, ignore_errors=True)
         self.local(source.bundle_id)
-
-    def remove(self, bundle_id: str) -> None:
-        folder = f"{self._root}/bundles/{bundle_id}"
-        # The manifest first: without it nothing is published, however far this comes. Again removes the rest.
-        for path, whole in ((f"{folder}/{MANIFEST}", False), (folder, True)):
-            with contextlib.suppress(FileNotFoundError), self._errors(f"does not let go of bundle {bundle_id}"):
-                self._files.rm(path, recursive=whole)
-        shutil.rmtree(self._cache / bundle_id, ignore_errors=True)
 
     def channels(self) -> list[str]:
         return [PurePosixPath(path).stem for path in self._list("channels") if path.endswith(".json")]
@@ -202,11 +194,8 @@ class Bucket:
             raise RegistryUnavailable(f"{self._url} {what}: {error or type(error).__name__}") from error
 
     def _sweep(self) -> None:
-        """What a killed download left goes a day later; copies of what is published no more go now."""
         self._cache.mkdir(parents=True, exist_ok=True)
-        published = self.names()
-        for path in self._cache.iterdir():
+        for path in self._cache.glob(".*-*"):
             with contextlib.suppress(OSError):
-                left = path.match(".*-*") and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
-                if left or (BUNDLE_ID.fullmatch(path.name) and path.name not in published):
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                     shutil.rmtree(path)

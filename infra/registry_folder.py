@@ -38,9 +38,6 @@ class Keeper(Protocol):
     def put(self, source: Bundle) -> None:
         """Copy a verified bundle in, whole or not at all. The name must be free."""
 
-    def remove(self, bundle_id: str) -> None:
-        """From one moment on it is not published; whoever has its files open reads on."""
-
     def channels(self) -> list[str]:
         """Names of pointers, sound or not."""
 
@@ -105,15 +102,6 @@ class Folder:
                 _flush(self._bundles)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-
-    def remove(self, bundle_id: str) -> None:
-        with self._writing():
-            self._incoming.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f"{bundle_id}-", dir=self._incoming))
-            with contextlib.suppress(FileNotFoundError):  # another one was faster
-                (self._bundles / bundle_id).rename(aside / bundle_id)
-                _flush(self._bundles)
-            shutil.rmtree(aside)
 
     def channels(self) -> list[str]:
         return [path.stem for path in self._channels.glob("*.json")]

@@ -63,13 +63,6 @@ offline.add_command(counterfactual)
 @click.option("--every", help="Build again and again, such as 1h: counts and index each time; until stopped.")
 @click.option("--retrain-every", default="1d", show_default=True, help="With --every: train the networks this often.")
 @click.option("--rounds", type=click.IntRange(min=1), help="With --every: end after so many rounds.")
-@click.option(
-    "--keep",
-    type=click.IntRange(min=1),
-    default=24,
-    show_default=True,
-    help="With --every: remove older bundles but so many, and those that channels point at or would roll back to.",
-)
 @click.option("--cold-start", is_flag=True, help="With --every: train from the beginning, not from the last networks.")
 @JSON
 def run(
@@ -86,7 +79,6 @@ def run(
     every: str | None,
     retrain_every: str,
     rounds: int | None,
-    keep: int,
     cold_start: bool,
     as_json: bool,
 ) -> None:
@@ -121,7 +113,7 @@ def run(
                 raise ConfigurationError(f"{name} is for a single run; --every judges each round on the newest day")
         configure_logging(settings.log.level)
         config = replace(config, learn=replace(config.learn, warm_start=not cold_start))
-        rhythm = Rhythm(parse_duration(every), parse_duration(retrain_every), rounds, keep=keep)
+        rhythm = Rhythm(parse_duration(every), parse_duration(retrain_every), rounds)
         Rebuilder(
             settings, config, make_clock(settings.clock), read_log, rhythm, partial(show_round, as_json), photos
         ).run()

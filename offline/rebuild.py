@@ -23,7 +23,7 @@ from typing import Any
 
 from infra.announce import announce
 from infra.clock import Clock
-from infra.errors import BundleError, ConfigurationError, DataError, ModisteError
+from infra.errors import BundleError, ConfigurationError, DataError
 from infra.registry import Registry
 from infra.settings import Settings
 from offline.content.images import ImageStore
@@ -34,7 +34,6 @@ from offline.window import Window, choose_window
 from serving.golden import open_runtime
 from serving.runtime import Runtime
 
-KEEP = 24
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -45,14 +44,12 @@ class Stop(BaseException):
 @dataclass(frozen=True)
 class Rhythm:
     """Seconds. every: from the beginning of a round to that of the next · retrain: how old networks become before a
-    round trains them · rounds: how many, None until stopped. held_out: freshest days that the rounds are judged on ·
-    keep: so many bundles, beside those that channels need."""
+    round trains them · rounds: how many, None until stopped. held_out: freshest days that the rounds are judged on."""
 
     every: float
     retrain: float
     rounds: int | None = None
     held_out: int = 1
-    keep: int = KEEP
 
 
 def parse_duration(text: str) -> float:
@@ -135,19 +132,11 @@ class Rebuilder:
             "map@12": result.evaluation.metrics["full"]["map@12"],
             "gates": result.report["gates"],
         }
-        registry = Registry(self._settings.registry.url)
         if result.activated:
+            registry = Registry(self._settings.registry.url)
             pointer = registry.pointer(self._settings.registry.channel)
             row["announced"] = asyncio.run(announce(self._settings, pointer))
-        row["removed"] = self._prune(registry)
         return row
-
-    def _prune(self, registry: Registry) -> list[str]:
-        try:
-            return registry.prune(self._rhythm.keep)
-        except ModisteError as error:  # the round stands; the next one prunes for it
-            say(f"no older bundle was removed: {error}")
-            return []
 
     def _build(self, log: EventLog, networks: Networks | None, *, light: bool) -> RunResult:
         held_out = self._rhythm.held_out

@@ -198,17 +198,6 @@ def test_what_nobody_here_could_answer_from_is_not_pointed_at(registry: Registry
         assert registry.pointer("production").bundle_id == green
 
 
-def test_prune_says_what_it_removes(registry: Registry, tmp_path: Path) -> None:
-    bundle_ids = sorted(published(registry, tmp_path, words) for words in ("red", "green", "blue"))
-    registry.activate("production", bundle_ids[0])
-    would = answer(run("bundles", "prune", "--keep", "1", "--dry-run", "--json"))
-    assert would == {"removed": [bundle_ids[1]], "dry_run": True}
-    assert len(registry.bundle_ids()) == 3
-    assert run("bundles", "prune", "--keep", "1").stdout == f"{bundle_ids[1]}\n1 removed\n"
-    assert run("bundles", "prune", "--keep", "1").stdout == "0 removed\n"
-    assert sorted(registry.bundle_ids()) == [bundle_ids[0], bundle_ids[2]]
-
-
 def test_verify_tells_the_damaged_from_the_sound(registry: Registry, tmp_path: Path) -> None:
     red, green = published(registry, tmp_path, "red"), published(registry, tmp_path, "green")
     assert run("bundles", "verify").exit_code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,9 @@ from infra.errors import BundleError, BundleNotFound, RegistryUnavailable
 from infra.registry import Registry
 from tests.suites.registry_suite import RegistrySuite
 from tests.support.servers import running_s3
-from tests.support.toy_bundles import CREATED, toy_bundle
+from tests.support.toy_bundles import toy_bundle
 
 BUCKET = "shop"
-AGES = {"red": timedelta(0), "green": timedelta(hours=1)}
 
 
 @pytest.fixture(scope="module")
@@ -113,43 +111,6 @@ def test_another_machine_downloads_once(registry: Registry, tmp_path: Path, monk
     assert len(fetched) == 6
     # Nothing is left of the ways there.
     assert {path.name for path in (tmp_path / "there").iterdir()} == {bundle_id}
-
-
-def test_a_removal_that_is_killed_unpublishes_and_is_finished_by_the_next(
-    registry: Registry, bucket: s3fs.S3FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    red, green = (toy_bundle(tmp_path / words, words, created_at=CREATED + age) for words, age in AGES.items())
-    for words in AGES:
-        registry.publish(tmp_path / words)
-    files = registry._keeper._files  # type: ignore[attr-defined]
-    real = files.rm
-
-    def rm(path: str, recursive: bool) -> None:
-        if recursive:
-            raise KeyboardInterrupt
-        real(path)
-
-    with monkeypatch.context() as context:
-        context.setattr(files, "rm", rm)
-        with pytest.raises(KeyboardInterrupt):
-            registry.prune(keep=1)
-    with pytest.raises(BundleNotFound):
-        registry.open(red)
-    assert bucket.exists(key(red, "words.txt"))
-    assert registry.prune(keep=1) == [red]
-    assert not bucket.exists(key(red, "words.txt"))
-    assert registry.bundle_ids() == [green]
-
-
-def test_another_machine_forgets_what_was_removed(registry: Registry, tmp_path: Path) -> None:
-    red, green = (toy_bundle(tmp_path / words, words, created_at=CREATED + age) for words, age in AGES.items())
-    there = Registry(f"s3://{BUCKET}/bundles-of/ours", cache=tmp_path / "there")
-    registry.publish(tmp_path / "red")
-    there.open(red)
-    registry.publish(tmp_path / "green")
-    registry.prune(keep=1)
-    there.open(green)
-    assert {path.name for path in (tmp_path / "there").iterdir()} == {green}
 
 
 @pytest.mark.parametrize("name", ["words.txt", "tables/more.txt"])

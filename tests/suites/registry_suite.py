@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from infra.errors import BundleError, BundleNotFound
 from infra.registry import Registry
-from tests.support.toy_bundles import CREATED, toy_bundle
+from tests.support.toy_bundles import toy_bundle
 
 
 class RegistrySuite:
@@ -56,38 +55,3 @@ class RegistrySuite:
         with pytest.raises(BundleError):
             registry.publish(tmp_path / "made")
         assert registry.bundle_ids() == []
-
-    def test_what_no_channel_needs_is_removed_but_for_the_newest(self, registry: Registry, tmp_path: Path) -> None:
-        a, b, c, d, e = (published(registry, tmp_path, words, hours) for hours, words in enumerate("abcde"))
-        registry.activate("production", a)
-        registry.activate("production", c)  # and would roll back to a
-        assert registry.unneeded(keep=1) == [b, d]
-        assert registry.unneeded(keep=2) == registry.prune(keep=2) == [b]
-        assert registry.bundle_ids() == [e, d, c, a]
-        assert registry.prune(keep=2) == []
-        with pytest.raises(BundleNotFound):
-            registry.open(b)
-        assert registry.rollback("production").bundle_id == a
-        assert published(registry, tmp_path / "again", "b", 1) == b
-        assert registry.open(b).file("words.txt").read_text() == "b"
-
-    def test_nothing_is_removed_where_nobody_knows_what_is_needed(self, registry: Registry, tmp_path: Path) -> None:
-        a, b = (published(registry, tmp_path, words, hours) for hours, words in enumerate("ab"))
-        registry.activate("production", a)
-        registry.activate("candidate", b)
-        registry._keeper.write_pointer("candidate", b"{")
-        with pytest.raises(BundleError, match=r"candidate\.json is damaged"):
-            registry.prune(keep=1)
-        assert registry.bundle_ids() == [b, a]
-
-    def test_a_channel_never_points_at_what_is_removed_in_that_moment(self, registry: Registry, tmp_path: Path) -> None:
-        a, b = (published(registry, tmp_path, words, hours) for hours, words in enumerate("ab"))
-        registry.activate("production", b)
-        with pytest.raises(BundleNotFound, match=f"{a} was removed"):
-            registry.activate("production", a, check=lambda _: registry.prune(keep=1))
-        assert registry.pointer("production").bundle_id == b
-
-
-def published(registry: Registry, directory: Path, words: str, hours: int) -> str:
-    toy_bundle(directory / words, words, created_at=CREATED + timedelta(hours=hours))
-    return registry.publish(directory / words)
