@@ -1,10 +1,13 @@
 """`modiste bench freshness`: from producing a purchase to the first answer that includes it, while events stream in.
 
-One worker and one responder as processes, everything on this machine, the client too. First the throughput: what the
-worker folds while events are produced without end, BACKLOG of them always waiting, and probes ask as they do later. It
-is less than `bench events` finds on events that lie ready (reported as `ready`): there nobody produces and nobody asks.
-Then, at shares of it (or of `ready`, where that is asked), events are produced steadily beside single purchases,
-PROBES_PER_S of them whatever the load, whose customers ask until an answer knows them. Times are taken at the client.
+One worker and one responder as processes, everything on this machine, the client too. First two throughputs: `ready`,
+what the worker folds of events that lie ready, as `bench events` has it; and `throughput`, what it folds while events
+are produced without end, BACKLOG of them always waiting, and probes ask as they do later, which is less. Then, at
+shares of one of them, events are produced steadily beside single purchases, PROBES_PER_S of them whatever the load,
+whose customers ask until an answer knows them. Times are taken at the client.
+
+An event costs more the longer its customer's history is. So customers are replaced by new ones after as many events as
+`ready` was measured on, and histories are as long in all phases.
 """
 
 from __future__ import annotations
@@ -12,10 +15,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from aiokafka.partitioner import DefaultPartitioner
 
 from infra.errors import Unavailable
 from infra.kafka import Producer
@@ -27,11 +34,13 @@ from offline.smoke import FRESH_TIMEOUT_S, Client, Tally, client, percentiles, w
 from streams.events import Event
 from streams.redis_store import open_store
 from streams.store import StateStore
+from streams.topics import TRANSACTIONS
 
 SHARES = (10, 50, 80)
 THROUGHPUT_S = 180.0
 TICK_S = 0.02
-PROBES_PER_S = 20.0
+# So few that their requests, each a whole ranking and several a probe, are a tenth of a core and not half of one.
+PROBES_PER_S = 5.0
 PROBE_CUSTOMERS = 100
 # Events produced at a time, and how many wait for the worker while its throughput is measured: enough that it never
 # has to wait for the client, few enough that probes come through.
@@ -49,10 +58,9 @@ def measure(
     seconds: float,
     batch_size: int,
     seed: int,
-    of_ready: bool = False,
+    of: str = "ready",
 ) -> dict[str, Any]:
-    """Percentiles in ms for each share of the throughput (of_ready: of that on events that lie ready), with the rate
-    that was really produced.
+    """Percentiles in ms for each share of `ready` (of: or of `throughput`), with the rate that was really produced.
 
     Raises:
         Unavailable: a process ended, or did not answer in time.
@@ -69,7 +77,7 @@ def measure(
                 Watch(settings, worker.poll, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
             )
             throughput, found = asyncio.run(
-                at_shares(settings, customers, articles, seconds, seed, of=ready if of_ready else None)
+                at_shares(settings, Crowd(customers, events), articles, seconds, seed, ready if of == "ready" else None)
             )
             if responder.poll() is not None or worker.poll() is not None:
                 raise Unavailable("worker or responder ended on the way")
@@ -80,7 +88,7 @@ def measure(
         "detail": {str(share): row for share, row in found.items()},
         "setup": {
             "kafka": kafka,
-            "shares_of": "ready" if of_ready else "throughput",
+            "shares_of": of,
             "customers": customers,
             "articles": articles,
             "seconds": seconds,
@@ -90,8 +98,20 @@ def measure(
     }
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """So many customers, replaced by new ones after so many events."""
+
+    customers: int
+    events: int
+
+    def someone(self, rng: random.Random, event: int) -> str:
+        """The customer of the event with this number."""
+        return f"load-{event // self.events}-c{rng.randrange(self.customers)}"
+
+
 async def at_shares(
-    settings: Settings, customers: int, articles: int, seconds: float, seed: int, *, of: float | None = None
+    settings: Settings, crowd: Crowd, articles: int, seconds: float, seed: int, of: float | None
 ) -> tuple[float, dict[int, dict[str, Any]]]:
     """The throughput, then each share of it (of: of this rate instead) in turn, against processes that run."""
     rng = random.Random(seed)
@@ -100,7 +120,7 @@ async def at_shares(
     try:
         async with client(settings) as one, Producer(settings.kafka, linger_ms=5) as producer:
             await warm_up(one, "probe-0")
-            load = Load(customers, articles, rng, settings.kafka.partitions)
+            load = Load(crowd, articles, rng, settings.kafka.partitions)
             with step("throughput and shares of it", len(SHARES) + 1) as progress:
                 asking = asyncio.create_task(asyncio.sleep(seconds))
                 probing = asyncio.create_task(probe(one, rng, asking))
@@ -109,27 +129,37 @@ async def at_shares(
                 progress.advance()
                 for share in SHARES:
                     rate = (of or throughput) * share / 100
-                    messages = load.messages(int(rate * seconds))
-                    found[share] = await under_load(one, producer, messages, rate, rng)
+                    found[share] = await under_load(one, producer, load.placed(int(rate * seconds)), rate, rng)
                     progress.advance()
     finally:
         await store.close()
     return throughput, found
 
 
+Placed = tuple[int, bytes | None, bytes]
+"""Partition, key and value."""
+
+
 class Load:
     """Purchases of customers at random, each event once; `chunk` ends in one of a marker customer a partition."""
 
-    def __init__(self, customers: int, articles: int, rng: random.Random, partitions: int) -> None:
-        self._customers, self._articles, self._rng = customers, articles, rng
+    def __init__(self, crowd: Crowd, articles: int, rng: random.Random, partitions: int) -> None:
+        self._crowd, self._articles, self._rng = crowd, articles, rng
         self._made = 0
+        self._partition, self._places = DefaultPartitioner(), list(range(partitions))
         self.markers = markers("paced", partitions)
 
     def messages(self, count: int, last: Sequence[str] = ()) -> list[tuple[str, bytes | None, bytes]]:
-        who = [f"load-c{self._rng.randrange(self._customers)}" for _ in range(count)] + [*last]
+        first, self._made = self._made, self._made + count + len(last)
+        who = [self._crowd.someone(self._rng, n) for n in range(first, first + count)] + [*last]
         what = [self._rng.randrange(self._articles) for _ in who]
-        first, self._made = self._made, self._made + len(who)
         return list(purchases(who, what, "paced", first=first))
+
+    def placed(self, count: int) -> list[Placed]:
+        """So many, with their partitions."""
+        return [
+            (self._partition(key, self._places, self._places), key, value) for _, key, value in self.messages(count)
+        ]
 
     def chunk(self) -> list[tuple[str, bytes | None, bytes]]:
         return self.messages(CHUNK - len(self.markers), self.markers)
@@ -167,7 +197,7 @@ async def sustained(store: StateStore, producer: Producer, load: Load, seconds: 
 async def under_load(
     one: Client,
     producer: Producer,
-    messages: Sequence[tuple[str, bytes | None, bytes]],
+    messages: Sequence[Placed],
     rate: float,
     rng: random.Random,
 ) -> dict[str, Any]:
@@ -210,13 +240,19 @@ async def probe(one: Client, rng: random.Random, until: asyncio.Task[Any]) -> tu
     return waits, seen.count(False)
 
 
-async def produce(producer: Producer, messages: Sequence[tuple[str, bytes | None, bytes]], rate: float) -> float:
-    """Send the messages at `rate` a second, a tick's worth at a time; returns the seconds it took."""
+async def produce(producer: Producer, messages: Sequence[Placed], rate: float) -> float:
+    """Send the messages at `rate` a second, a tick's worth at a time; returns the seconds it took.
+
+    A batch a partition: one by one they would cost the client what the worker is to fold them with.
+    """
     started = time.perf_counter()
     sent = 0
     while sent < len(messages):
         due = min(len(messages), int((time.perf_counter() - started + TICK_S) * rate) + 1)
-        await producer.send_many(messages[sent:due])
+        parts: defaultdict[int, list[tuple[bytes | None, bytes, tuple[()]]]] = defaultdict(list)
+        for partition, key, value in messages[sent:due]:
+            parts[partition].append((key, value, ()))
+        await asyncio.gather(*(producer.send_in_order(TRANSACTIONS, place, part) for place, part in parts.items()))
         sent = due
         await asyncio.sleep(max(0.0, started + sent / rate - time.perf_counter()))
     return time.perf_counter() - started

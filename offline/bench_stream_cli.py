@@ -77,9 +77,15 @@ def _events_table(report: dict[str, Any], names: tuple[str, ...]) -> str:
 @click.option("--events", "count", type=click.IntRange(min=1_000), default=60_000, show_default=True)
 @click.option("--customers", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--articles", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random articles.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="At each load.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=40.0, show_default=True, help="At each load.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=2_000, show_default=True)
-@click.option("--of-ready", is_flag=True, help="Shares of what is folded of events that lie ready, which is more.")
+@click.option(
+    "--of",
+    type=click.Choice(["ready", "throughput"]),
+    default="ready",
+    show_default=True,
+    help="Which of the two throughputs the shares are of.",
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def freshness(
@@ -89,15 +95,15 @@ def freshness(
     articles: int,
     seconds: float,
     batch_size: int,
-    of_ready: bool,
+    of: str,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Milliseconds from a purchase to the first answer that includes it, at 10, 50 and 80% of the throughput.
+    """Milliseconds from a purchase to the first answer that includes it, at 10, 50 and 80% of a throughput.
 
-    The throughput is measured first: what the worker folds while events are produced and requests asked as they are
-    later; with --events events that lie ready (`ready`, as `bench events` has it) it is more. Starts its own servers
-    and makes a random bundle.
+    Of `ready`: what is folded of --events events that lie ready, as `bench events` has it. Of `throughput`: what is
+    folded while events are produced and requests asked as they are later, which is less. Starts its own servers and
+    makes a random bundle.
     """
     from offline.bench_freshness import measure
     from offline.run import limit_threads
@@ -113,7 +119,7 @@ def freshness(
             seconds=seconds,
             batch_size=batch_size,
             seed=seed,
-            of_ready=of_ready,
+            of=of,
         )
     click.echo(json.dumps(report) if as_json else _freshness_table(report))
 

@@ -29,8 +29,8 @@ ANSWER_TIMEOUT_S = 10.0
 FRESH_TIMEOUT_S = 20.0
 APPLIED_TIMEOUT_S = 60.0
 WARM_UP_TIMEOUT_S = 60.0
-# Between two questions for the same purchase: at least so long, and a tenth of what it has waited. So the answer is a
-# tenth late at most, and those who wait for long do not add to the load that keeps them waiting.
+# Between two questions for the same purchase: at least so long, and a fifth of what it has waited. So the answer is a
+# fifth late at most, and those who wait for long do not add to the load that keeps them waiting.
 ASK_AGAIN_S = 0.005
 
 
@@ -97,7 +97,7 @@ class Client:
             if answer is not None and answer.as_of is not None and answer.as_of >= event.occurred_at:
                 self.tally.freshness_ms.append((time.perf_counter() - started) * 1e3)
                 return True
-            await asyncio.sleep(max(ASK_AGAIN_S, (time.perf_counter() - started) / 10))
+            await asyncio.sleep(max(ASK_AGAIN_S, (time.perf_counter() - started) / 5))
         return False
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from datetime import timedelta
+from functools import partial
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -21,14 +22,16 @@ from infra.errors import InvalidMessage, Unavailable
 from infra.kafka import backoff_s
 from infra.kafka_assignor import Partitions
 from infra.kafka_group import GroupConsumer
+from infra.kafka_probe import unread
 from infra.settings import Settings
 from infra.telemetry import counter
 from serving.debounce import Debounce
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.responder import Responder
 from streams.batches import times_requeued
-from streams.intake import GIVING_UP_S, LEAVE_S
+from streams.intake import GIVING_UP_S, LEAVE_S, REPLACED
 from streams.processor import RawMessage
+from streams.stall import StallWatch
 from streams.subscriptions import CustomerUpdate, Subscriptions, parse_update
 from streams.topics import CUSTOMER_UPDATES
 
@@ -68,6 +71,9 @@ class Feed:
         self._committed: dict[TopicPartition, int] = {}
         self._refused: list[tuple[RawMessage, InvalidMessage]] = []
         self._consumer: GroupConsumer | None = None
+        kafka = settings.kafka
+        self._watch = StallWatch(partial(unread, kafka), kafka.stall_timeout_ms / 1_000)
+        self._failures = 0
         self._answering = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -87,7 +93,6 @@ class Feed:
         await self._subscriptions.stop()
 
     async def _follow(self) -> None:
-        attempt = 0
         while True:
             self._debounce, self._committed, self._refused = Debounce(), {}, []
             consumer = GroupConsumer(
@@ -101,18 +106,34 @@ class Feed:
             try:
                 async with consumer:
                     self._consumer = consumer
-                    while True:
-                        await self._turn(consumer)
-                        attempt = 0
+                    await self._until_stalled(consumer)
             except Unavailable as error:
                 logger.warning("the feed waits: %s", error)
             except Exception:  # what one update does must not end the feed of all
                 logger.exception("the feed begins again")
-            await asyncio.sleep(backoff_s(attempt, base_s=0.5))
-            attempt += 1
+            await asyncio.sleep(backoff_s(self._failures, base_s=0.5))
+            self._failures += 1
+
+    async def _until_stalled(self, consumer: GroupConsumer) -> None:
+        """Turn after turn; returns when the consumer must be replaced, and raises what a turn raises."""
+        self._watch.reading()
+        turning = asyncio.create_task(self._turns(consumer))
+        watching = asyncio.create_task(self._watch.stalled(consumer.positions))
+        try:
+            await asyncio.wait({turning, watching}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (turning, watching):
+                task.cancel()
+            await asyncio.gather(turning, watching, return_exceptions=True)
+        if not turning.cancelled():
+            turning.result()
+        REPLACED.inc()
+        logger.error("the feed's consumer has stalled: %s; leaving the group and joining again", watching.result())
 
     async def on_assigned(self, partitions: Partitions) -> None:
-        """Nothing is known of them yet."""
+        """Nothing is known of them yet, so whoever has heard nothing begins to wait anew."""
+        if partitions:
+            self._watch.moved()
 
     async def on_revoked(self, partitions: Partitions) -> None:
         """Who is answered now is answered here; who is still waited for is the next owner's."""
@@ -129,20 +150,33 @@ class Feed:
         for partition in partitions:
             self._committed.pop(partition, None)
 
+    async def _turns(self, consumer: GroupConsumer) -> None:
+        while True:
+            await self._turn(consumer)
+            self._failures = 0
+
     async def _turn(self, consumer: GroupConsumer) -> None:
-        if self._debounce.full:
+        busy = self._debounce.full
+        if busy:
+            self._watch.resting()
             await asyncio.sleep(self._pause_ms() / 1_000)
         else:
-            for partition, records in (await consumer.getmany(timeout_ms=self._pause_ms())).items():
+            found = await consumer.getmany(timeout_ms=self._pause_ms())
+            for partition, records in found.items():
                 for record in records:
                     self.note(partition, record)
+            busy = bool(found)
         async with self._answering:
             await self._give_letters()
             while due := self._debounce.take(self._wall.now(), ANSWERED):
+                busy = True
+                self._watch.resting()
                 await self.answer(due)
             offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
             if offsets and await consumer.commit(offsets):
                 self._committed.update(offsets)
+        if busy:
+            self._watch.reading()
 
     def _pause_ms(self) -> int:
         due = self._debounce.next_due()

@@ -6,9 +6,7 @@ over both. No Faust in here.
        |          +-- replaced when it stops reading        |
        +---------- commit, oldest batch first <--- finished +
 
-A consumer can die without an error: its fetches hang, its coordination has ended, the group goes on without it. So a
-second connection looks now and then whether there is something to read where this one reads nothing; if so, the
-consumer is drained, closed and replaced, and a line says why.
+A consumer that has stalled (`streams.stall`) is drained, closed and replaced, and a line says why.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from infra.kafka_assignor import Partitions
 from infra.kafka_group import OwnershipListener
 from infra.telemetry import counter
 from streams.batches import Batch, InFlight, batch_of
+from streams.stall import StallWatch, Unread
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +60,6 @@ class Consumer(Protocol):
 ConsumerOf = Callable[[OwnershipListener], Consumer]
 """Makes an unstarted consumer that tells what becomes ours, and what is to be finished."""
 
-Unread = Callable[[Mapping[TopicPartition, int]], Awaitable[Mapping[TopicPartition, int]]]
-"""Positions -> offsets of messages that a second connection finds there (`infra.kafka_probe.unread`)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -83,14 +79,13 @@ class Intake:
     ) -> None:
         self._consumer_of = consumer_of
         self._hand_over = hand_over
-        self._unread = unread
+        self._watch = StallWatch(unread, limits.stall_s)
         self._limits = limits
         self._consumer: Consumer | None = None
         self._in_flight = InFlight()
         self._changed = asyncio.Event()
         self._committing = asyncio.Lock()
         self._stopping = False
-        self._quiet_since: float | None = None
 
     async def start(self) -> None:
         """Connect and join the group.
@@ -133,7 +128,10 @@ class Intake:
                 in the group twice.
         """
         while not self._stopping and self._consumer is not None:
-            reading, watching = asyncio.create_task(self._read()), asyncio.create_task(self._watch())
+            reading, watching = (
+                asyncio.create_task(self._read()),
+                asyncio.create_task(self._watch.stalled(self._positions)),
+            )
             try:
                 await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -160,7 +158,7 @@ class Intake:
 
     async def on_assigned(self, partitions: Partitions) -> None:
         self._in_flight.assigned(partitions)
-        self._quiet_since = self._quiet_since and time.monotonic()
+        self._watch.moved()
 
     async def on_revoked(self, partitions: Partitions) -> None:
         if self._consumer is not None:
@@ -175,7 +173,7 @@ class Intake:
         """Returns when stopped, or with the reason why this consumer is of no more use."""
         failing_since: float | None = None
         attempt = 0
-        self._quiet_since = time.monotonic()
+        self._watch.reading()
         while not self._stopping and self._consumer is not None:
             try:
                 records = await self._consumer.getmany(POLL_MS)
@@ -197,43 +195,18 @@ class Intake:
     async def _hand(self, batch: Batch) -> None:
         # In flight before the first await: a rebalance from here on waits for it.
         self._in_flight.add(batch)
-        self._quiet_since = None  # a full channel is not a stalled consumer
+        self._watch.resting()  # a full channel is not a stalled consumer
         try:
             await self._hand_over(batch)
         except asyncio.CancelledError:
             self._in_flight.withdraw(batch)
             raise
-        self._quiet_since = time.monotonic()
+        self._watch.reading()
 
-    async def _watch(self) -> str:
-        """Returns why the consumer must be replaced."""
-        suspected: dict[TopicPartition, int] = {}
-        while True:
-            await asyncio.sleep(self._limits.stall_s / 4)
-            since = self._quiet_since
-            if since is None or self._consumer is None or time.monotonic() - since < self._limits.stall_s:
-                suspected = {}
-                continue
-            try:
-                found = await self._consumer.positions()
-                # What it has not been given yet, or is not any more, says nothing of this consumer.
-                positions = {tp: offset for tp, offset in found.items() if tp in self._in_flight.owned}
-                there = await self._unread(positions)
-            except BrokerUnavailable as error:
-                logger.debug("nobody can read now: %s", error)  # the reader says it, and tries again
-                suspected = {}
-                continue
-            if self._quiet_since != since:
-                suspected = {}
-                continue
-            for tp, offset in there.items():
-                if suspected.get(tp) == positions[tp]:
-                    waited = time.monotonic() - since
-                    return (
-                        f"nothing was read for {waited:.0f} s, though a second connection finds "
-                        f"{tp.topic}/{tp.partition}@{offset}"
-                    )
-            suspected = {tp: positions[tp] for tp in there}
+    async def _positions(self) -> dict[TopicPartition, int]:
+        """Of what it has been given; what it has not yet, or is not any more, says nothing of this consumer."""
+        found = {} if self._consumer is None else await self._consumer.positions()
+        return {tp: offset for tp, offset in found.items() if tp in self._in_flight.owned}
 
     async def _replace(self, reason: str) -> None:
         logger.error("the consumer has stalled: %s; leaving the group and joining again", reason)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 
 from infra.errors import Unavailable
 from offline import bench_freshness
-from offline.bench_freshness import Load, produce, sustained, under_load
-from offline.bench_stack import purchases
+from offline.bench_freshness import Crowd, Load, produce, sustained, under_load
 from offline.smoke import Tally
 from streams.events import Event
 
@@ -23,20 +23,32 @@ Message = tuple[str, bytes | None, bytes]
 
 class Topic:
     def __init__(self) -> None:
-        self.calls: list[list[Message]] = []
+        self.calls: list[tuple[int, list[bytes]]] = []
 
-    async def send_many(self, messages: Sequence[Message]) -> int:
-        self.calls.append(list(messages))
-        return len(messages)
+    async def send_in_order(self, topic: str, partition: int, messages: Sequence[tuple[bytes, bytes, Any]]) -> None:
+        assert topic == "transactions"
+        self.calls.append((partition, [key for key, _, _ in messages]))
 
 
 async def test_messages_go_out_once_in_order_and_not_all_at_once() -> None:
     topic: Any = Topic()
-    messages = list(purchases(["a"] * 100, range(100), "n"))
+    messages = [(n % 3, b"%d" % n, b"event") for n in range(100)]
     took = await produce(topic, messages, rate=500.0)
-    assert [message for call in topic.calls for message in call] == messages
-    assert len(topic.calls) >= 2
+    for partition in range(3):
+        sent = [key for place, keys in topic.calls if place == partition for key in keys]
+        assert sent == [b"%d" % n for n in range(partition, 100, 3)]
+    assert len(topic.calls) >= 6
     assert took > 0.1  # 100 at 500 a second
+
+
+def test_a_message_is_placed_where_every_producer_here_places_it() -> None:
+    load = Load(Crowd(3, 60), articles=5, rng=random.Random(1), partitions=4)
+    partitioner = DefaultPartitioner()
+    placed = load.placed(50)
+    assert [partition for partition, _, _ in placed] == [
+        partitioner(key, [0, 1, 2, 3], [0, 1, 2, 3]) for _, key, _ in placed
+    ]
+    assert [json.loads(value)["customer_id"].encode() for _, _, value in placed] == [key for _, key, _ in placed]
 
 
 async def test_probes_keep_their_pace_and_what_no_answer_knew_counts_with_all_it_waited(
@@ -58,12 +70,20 @@ async def test_probes_keep_their_pace_and_what_no_answer_knew_counts_with_all_it
 
     one: Any = Slow()
     topic: Any = Topic()
-    found = await under_load(one, topic, list(purchases(["a"] * 200, range(200), "n")), 500.0, random.Random(1))
+    found = await under_load(one, topic, [(0, b"a", b"event")] * 200, 500.0, random.Random(1))
     # 400 ms of events. One probe after another would be two or three; a slow machine may be late with some.
     assert 10 < found["probes"] == len(asked) <= 42
     assert found["unseen"] == found["probes"] // 2
     assert found["freshness_ms"]["p99"] == bench_freshness.FRESH_TIMEOUT_S * 1e3
     assert len({event.event_id for event in asked}) == len(asked)
+
+
+def test_customers_are_replaced_so_that_histories_stay_as_long() -> None:
+    load = Load(Crowd(customers=3, events=30), articles=5, rng=random.Random(1), partitions=4)
+    messages = [*load.messages(45), *load.messages(45)]
+    for first, pool in ((0, "load-0"), (30, "load-1"), (60, "load-2")):
+        keys = {key for _, key, _ in messages[first : first + 30]}
+        assert keys == {f"{pool}-c{n}".encode() for n in range(3)}
 
 
 class Folding:
@@ -96,7 +116,7 @@ async def test_throughput_is_what_is_applied_while_a_bounded_backlog_waits(monke
     monkeypatch.setattr(bench_freshness, "CHUNK", 10)
     monkeypatch.setattr(bench_freshness, "BACKLOG", 50)
     place: Any = Folding()
-    load = Load(customers=3, articles=5, rng=random.Random(1), partitions=4)
+    load = Load(Crowd(3, 60), articles=5, rng=random.Random(1), partitions=4)
     started = time.perf_counter()
     found = await sustained(place, place, load, seconds=0.3)
     assert 10 * place.applied / (time.perf_counter() - started) <= found <= 10 / 0.002
@@ -116,4 +136,4 @@ async def test_worker_that_applies_nothing_is_told(monkeypatch: pytest.MonkeyPat
 
     place: Any = Idle()
     with pytest.raises(Unavailable, match="0 of 8 chunks of 500 events"):
-        await sustained(place, place, Load(3, 5, random.Random(1), 4), seconds=0.01)
+        await sustained(place, place, Load(Crowd(3, 60), 5, random.Random(1), 4), seconds=0.01)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiokafka.structs import TopicPartition
 
-from infra.clock import ManualClock
+from infra.clock import Clock, ManualClock
 from infra.errors import BrokerUnavailable
 from infra.settings import Settings
 from serving.debounce import PATIENCE, Debounce
@@ -83,6 +83,12 @@ class Subscribed:
     def __init__(self, **given: Subscription) -> None:
         self.given = given
 
+    async def start(self) -> None:
+        """Knows all from the beginning."""
+
+    async def stop(self) -> None:
+        """Has nothing to let go of."""
+
     def of(self, customer_id: str, now: datetime) -> Subscription | None:
         return self.given.get(customer_id)
 
@@ -90,7 +96,7 @@ class Subscribed:
 class Shop:
     """A feed over the toy shop, whose customers anna and bert are subscribed."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None, wall: Clock | None = None) -> None:
         self.source, self.store, self.link = ToySource(), CountingStore(), ToyLink()
         self.clock = ManualClock(NOON)
         responder = Responder(self.source, self.store, self.link, self.clock, deadline_ms=60_000)
@@ -98,7 +104,7 @@ class Shop:
             anna=Subscription(customer_id="anna", k=2), bert=Subscription(customer_id="bert", debounce_ms=0)
         )
         self.subscribed = given
-        self.feed = Feed(Settings(), responder, given, self.clock, wall=self.clock)
+        self.feed = Feed(settings or Settings(), responder, given, self.clock, wall=wall or self.clock)
         self._offset = 0
 
     def hear(self, customer: str) -> None:
