@@ -78,7 +78,8 @@ def encode_event(event: Event) -> bytes:
 
 def to_micros(moment: datetime) -> int:
     """Microseconds since 1970 UTC, exact (a float would lose the last digits)."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_micros(micros: int) -> datetime:

@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,7 +22,7 @@ import pyarrow as pa
 from infra.clock import Clock
 from infra.errors import DataError, InvalidMessage, StoreConflict, Unavailable
 from infra.kafka import backoff_s
-from streams.arrivals import Arrivals, all_admitted, arrivals_by_customer, arrivals_of, event_columns
+from streams.arrivals import Arrivals, all_admitted, arrivals_by_customer, arrivals_by_group, event_columns
 from streams.events import Event, encode_event, parse_event
 from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold_arrivals
 from streams.store import StateStore, StoredCustomer, load_readable
@@ -48,8 +48,7 @@ class RawMessage(NamedTuple):
     requeued: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Processed:
+class Processed(msgspec.Struct, frozen=True, gc=False):
     """What became of one message; `reason` says why it was rejected, `letter` under which name that is counted."""
 
     outcome: Outcome
@@ -112,24 +111,22 @@ class Processor:
         """
         results: list[Processed | None] = [None] * len(messages)
         latest = self.clock.now() + MAX_AHEAD
-        groups: dict[str, tuple[list[int], list[Event]]] = {}
+        places: dict[str, list[int]] = {}
+        events: dict[str, list[Event]] = {}
         for i, message in enumerate(messages):
             try:
                 event = admitted(message.value, latest)
             except InvalidMessage as error:
                 results[i] = Processed(Outcome.REJECTED, str(error))
             else:
-                places, events = groups.setdefault(event.customer_id, ([], []))
-                places.append(i)
-                events.append(event)
-        arrivals = {customer_id: arrivals_of(events) for customer_id, (_, events) in groups.items()}
-        for customer_id, became in (await self._apply(arrivals)).items():
-            places, _ = groups[customer_id]
+                places.setdefault(event.customer_id, []).append(i)
+                events.setdefault(event.customer_id, []).append(event)
+        for customer_id, became in (await self._apply(arrivals_by_group(events))).items():
             if isinstance(became, DataError):
-                for i in places:
+                for i in places[customer_id]:
                     results[i] = Processed(Outcome.REJECTED, str(became), customer_id, STATE_UNREADABLE)
             else:
-                for i, outcome in zip(places, became, strict=True):
+                for i, outcome in zip(places[customer_id], became, strict=True):
                     results[i] = Processed(outcome, None, customer_id)
         return [result for result in results if result is not None]
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -48,12 +49,14 @@ class Bounds:
 
 
 BOUNDS = Bounds()
-_FEW = 16  # looking so many keys up one by one is faster than a set of the whole ledger
+# Looking so many keys up one by one is faster than making a list of the whole ledger, and slower than one of a window
+# that is so short.
+_FEW, _SHORT = 16, 128
 
 
 def _among(column: npt.NDArray[np.uint64], keys: list[int]) -> set[int]:
     """Those of `keys` that stand in `column`."""
-    if len(keys) > _FEW:
+    if len(keys) > _FEW or len(column) <= _SHORT:
         return set(keys).intersection(column.tolist())
     return {key for key in keys if (column == np.uint64(key)).any()}
 
@@ -93,8 +96,7 @@ class Past:
         return _among(self.keys, keys)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class CustomerState:
+class CustomerState(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Columns of equal length n, the window, sorted by (occurred_at, key); `past` is None until an event has left it.
 
     occurred_at: int64[n] microseconds since 1970 UTC · keys: uint64[n] event digests · types: uint8[n] codes of
@@ -184,7 +186,7 @@ def fold_arrivals(
     if state.past is not None:
         known |= state.past.knows(keys)
     if not known and len(set(keys)) == len(keys) and _is_after(arrivals, state):
-        return _merge(state, arrivals, bounds), [Outcome.APPLIED] * len(keys)
+        return _merge(state, arrivals, bounds, newest=True), [Outcome.APPLIED] * len(keys)
     outcomes, fresh = _told_apart(state, arrivals, keys, known, bounds)
     if fresh:
         state = _merge(state, arrivals.take(np.array(fresh, np.int64)), bounds)
@@ -193,7 +195,7 @@ def fold_arrivals(
 
 def _is_after(arrivals: Arrivals, state: CustomerState) -> bool:
     """Whether each is newer than all that is known: how nearly all events come, and none of them is late."""
-    return not len(state) or int(np.min(arrivals.occurred_at)) > int(state.occurred_at[-1])
+    return not len(state) or min(arrivals.occurred_at.tolist()) > int(state.occurred_at[-1])
 
 
 def _told_apart(
@@ -229,17 +231,18 @@ def _remembered(state: CustomerState, arrivals: Arrivals, outcomes: Sequence[Out
     after = _bounded(replace(past, bought=_united(past.bought, _article_keys(expired))), bounds)
     if after.whole == past.whole and np.array_equal(after.bought, past.bought):
         return state
-    return replace(state, past=after)
+    return msgspec.structs.replace(state, past=after)
 
 
-def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds) -> CustomerState:
+def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds, *, newest: bool = False) -> CustomerState:
+    """newest: all of `fresh` come after the window; of a single one, as most bring, nothing is left to be ordered."""
     occurred_at = np.concatenate([state.occurred_at, fresh.occurred_at])
     keys = np.concatenate([state.keys, fresh.keys])
     types = np.concatenate([state.types, fresh.types])
     prices = np.concatenate([state.prices, fresh.prices])
     quantities = np.concatenate([state.quantities, fresh.quantities])
     article_ids = (*state.article_ids, *fresh.article_ids)
-    if not _ascending(occurred_at, keys, max(0, len(state) - 1)):
+    if not (newest and len(fresh) == 1) and not _ascending(occurred_at, keys, max(0, len(state) - 1)):
         order = np.lexsort((keys, occurred_at))
         occurred_at, keys, types = occurred_at[order], keys[order], types[order]
         prices, quantities = prices[order], quantities[order]

@@ -45,7 +45,7 @@ READ = (1, 2, STATE_FORMAT)
 UNTOLD = Past(NO_TOTALS, np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64), whole=False)
 
 
-class _Past(msgspec.Struct, array_like=True, frozen=True):
+class _Past(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Totals, the ledger, and the articles bought, of which format 2 told nothing; `first` and `last` are those of the
     totals."""
 
@@ -62,7 +62,7 @@ class _Past(msgspec.Struct, array_like=True, frozen=True):
     whole: bool | None = None
 
 
-class _Packed(msgspec.Struct, array_like=True, frozen=True):
+class _Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     format: int
     customer_id: str
     start: int
@@ -77,7 +77,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     past: _Past | None
 
 
-class _PackedOne(msgspec.Struct, array_like=True, frozen=True):
+class _PackedOne(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Format 1: plain columns."""
 
     format: int

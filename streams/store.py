@@ -8,9 +8,9 @@ fenced: it names the version it has read, and loses when another writer was fast
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,8 +19,7 @@ from streams.state import CustomerState
 from streams.state_format import decode_state, encode_state
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class StoredCustomer:
+class StoredCustomer(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One value of the store.
 
     version: of the value read, 0 for a customer the store does not know; each save adds one.

@@ -56,7 +56,7 @@ def stored(events: Sequence[Event], customer: str = "anna", *, doubled: bool = F
     if doubled:
         names = ("occurred_at", "keys", "types", "prices", "quantities")
         columns = {name: np.repeat(getattr(state, name), 2) for name in names}
-        state = replace(state, article_ids=tuple(a for a in state.article_ids for _ in "ab"), **columns)
+        state = msgspec.structs.replace(state, article_ids=tuple(a for a in state.article_ids for _ in "ab"), **columns)
     return pack(StoredCustomer(state, 0, "toy", vector), 4)
 
 

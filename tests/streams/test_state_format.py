@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -172,7 +171,7 @@ def test_a_full_state_of_format_one_may_have_forgotten_purchases() -> None:
 def test_articles_that_do_not_ascend_are_refused() -> None:
     past = Past(Totals((1, 0, 0), (1, 0, 0), (0, 0, 0), 1, 1), *two_columns(), np.array([5, 5], np.uint64), True)
     with pytest.raises(DataError, match="articles that do not ascend"):
-        decode_state(encode_state(replace(empty_state("anna"), past=past)))
+        decode_state(encode_state(msgspec.structs.replace(empty_state("anna"), past=past)))
 
 
 def two_columns() -> tuple[np.ndarray, np.ndarray]:
