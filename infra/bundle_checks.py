@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from infra.bundle import Bundle
-from infra.errors import BundleError, ModisteError
+from infra.errors import BundleError, ConfigurationError
 
 GROUP = "modiste.bundle_checks"
 
@@ -17,14 +17,20 @@ def check_usable(bundle: Bundle) -> None:
     """Open a verified bundle as the processes would that use it, were they of this very code.
 
     Raises:
-        BundleError: they would refuse it; says why.
+        BundleError: they would refuse it; says why. ConfigurationError: nobody here can tell.
     """
-    for point in entry_points(group=GROUP):
+    points = entry_points(group=GROUP)
+    if not points:
+        raise ConfigurationError(
+            "nothing that is installed here can tell whether a bundle is usable; install Modiste again"
+        )
+    for point in points:
         check = point.load()
         try:
             check(bundle)
-        except ModisteError:
-            raise
+        except BundleError as error:
+            told = str(error)
+            raise error if bundle.bundle_id in told else BundleError(f"bundle {bundle.bundle_id}: {told}") from error
         except Exception as error:  # whatever a bad bundle does to its loader
             told = f"{type(error).__name__}: {error}"
             raise BundleError(f"bundle {bundle.bundle_id} cannot be loaded: {told}") from error

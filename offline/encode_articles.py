@@ -27,6 +27,7 @@ from offline.content.encoders import Encoder, open_encoder
 from serving.article_texts import text_digest, text_vectors
 from serving.content_space import ContentSpace, space_name
 from serving.live_catalog import WORDS
+from streams.bundle_contract import check_contract
 from streams.catalog import (
     Article,
     ArticleVector,
@@ -56,8 +57,9 @@ class Texts:
     @classmethod
     def of(cls, bundle: Bundle) -> Texts:
         """Raises:
-        BundleError: it does not say by what its texts were encoded.
+        BundleError: it was made for other code, or does not say by what its texts were encoded.
         """
+        check_contract(bundle)
         given = bundle.manifest.config.get("content", {})
         if not isinstance(given.get("text"), str) or not isinstance(given.get("max_tokens"), int):
             raise BundleError(f"bundle {bundle.bundle_id}: its config names no encoder of texts")

@@ -86,7 +86,7 @@ class Catalog:
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
-        """What the ranker chooses from, in the order of features.SOURCES."""
+        """What the ranker chooses from, in the order of SOURCES."""
         return (
             Repurchase(),
             Variants(self.items, self.statistics),

@@ -1,7 +1,7 @@
 """What a bundle must be for this code: its files, and the names of the features that its ranker was trained on.
 
-It lies below all who open bundles, so that who encodes refuses what nobody here could answer from: customers are not
-encoded into a space that no answer reads.
+It lies below all who open bundles, so that who only encodes refuses what was made for other code as well: customers are
+not encoded into a space that no answer reads.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class FeatureSpec(msgspec.Struct, frozen=True):
 
 
 def check_contract(bundle: Bundle) -> FeatureSpec:
-    """Of a verified bundle, whether this code is the one that it was built for; what its files hold is not looked at.
+    """Refuse a verified bundle that was not built for this code: a file is missing, or its features are others. What
+    the other files hold is for those who load them.
 
     Raises:
         BundleError: a file is missing, or it was trained on other features; says what was given and what is expected.

@@ -51,7 +51,7 @@ def open_encoder(bundle: Bundle) -> QueryEncoder:
     answer. It is ready for the next batch.
 
     Raises:
-        BundleError: it cannot be trusted, or nobody here could answer from it; says why.
+        BundleError: it cannot be trusted, or was made for other code; says why.
     """
     check_contract(bundle)
     encoder = load_query_encoder(bundle)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from infra.bundle import Bundle
 from infra.compacted import CompactedTable
 from infra.errors import BundleError, ConfigurationError
 from infra.kafka import Producer, TopicSpec, ensure_topics
@@ -18,6 +20,7 @@ from offline.content.encoders import Encoder
 from offline.encode_articles import ArticleEncoding, Texts
 from serving.word_vectors import WordVectors
 from streams.catalog import Article, encode_article, parse_article_vector
+from tests.support.remade import remade
 from tests.support.tiny_fixture import Tiny
 
 SPACE = "counting-1"
@@ -93,7 +96,10 @@ def test_another_encoder_than_the_bundle_s_is_refused(tiny: Tiny, monkeypatch: p
         _ = texts.encoder
 
 
-def test_a_bundle_that_names_no_encoder_is_refused() -> None:
-    bundle: Any = type("Bundle", (), {"bundle_id": "b", "manifest": type("M", (), {"config": {}})})
+def test_a_bundle_that_names_no_encoder_or_is_of_other_code_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    silent = Bundle(tiny.bundle.path, msgspec.structs.replace(tiny.bundle.manifest, config={}))
     with pytest.raises(BundleError, match="names no encoder of texts"):
-        Texts.of(bundle)
+        Texts.of(silent)
+    other = remade(tiny.bundle, tmp_path, lambda copy: (copy / "features.json").write_text('{"hash": "0123"}'))
+    with pytest.raises(BundleError, match=rf"{other.bundle_id} was trained on features 0123"):
+        Texts.of(other)

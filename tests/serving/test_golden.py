@@ -7,9 +7,13 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
+from click.testing import CliRunner, Result
 from onnx import helper
 
-from infra.errors import BundleError
+from infra.bundle_checks import check_usable
+from infra.cli import cli
+from infra.errors import BundleError, ConfigurationError
+from infra.registry import Registry
 from serving.golden import GoldenCase, agreement, check_golden, make_golden, open_runtime
 from serving.runtime import load_runtime
 from tests.support.remade import remade
@@ -42,6 +46,47 @@ def test_changed_ranker_is_refused_by_name(tiny: Tiny, tmp_path: Path) -> None:
     load_runtime(bundle)
     with pytest.raises(BundleError, match=rf"bundle {bundle.bundle_id}: golden customer customer-\d\d .*differently"):
         open_runtime(bundle)
+
+
+def test_no_command_points_at_a_bundle_that_ranks_differently_here(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path / 'registry'}"
+    monkeypatch.setenv("MODISTE_REGISTRY__URL", url)
+    registry = Registry(url)
+    good = registry.publish(tiny.bundle.path)
+    bad = registry.publish(remade(tiny.bundle, tmp_path, prefer_the_worst).path)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["bundles", *words])
+
+    for bundle_id in (bad, good):
+        assert run("activate", bundle_id, *(["--unchecked"] if bundle_id == bad else [])).exit_code == 0
+    for words in (["activate", bad], ["rollback"]):
+        done = run(*words)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"error: bundle {bad}: golden customer ")
+        assert "it would rank differently here. Channel production is not moved" in done.stderr
+        assert registry.pointer("production").bundle_id == good
+    assert run("rollback", "--unchecked").exit_code == 0
+    assert registry.pointer("production").bundle_id == bad
+    assert run("rollback").exit_code == 0  # the good one is not refused
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("index.faiss", "not a FAISS index"), ("statistics.npz", "cannot be loaded"), ("ranker.onnx", "cannot be loaded")],
+)
+def test_a_bundle_that_breaks_its_loader_is_named(tiny: Tiny, tmp_path: Path, name: str, said: str) -> None:
+    bundle = remade(tiny.bundle, tmp_path, lambda copy: (copy / name).write_bytes(b"rubbish"))
+    with pytest.raises(BundleError, match=rf"bundle {bundle.bundle_id}.*{said}"):
+        check_usable(bundle)
+
+
+def test_where_nobody_can_tell_it_is_said(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.bundle_checks.GROUP", "modiste.nothing")
+    with pytest.raises(ConfigurationError, match="install Modiste again"):
+        check_usable(tiny.bundle)
 
 
 @pytest.mark.parametrize("raw", [b"", b"not json\n", b'{"customer_id": "anna"}\n'], ids=["empty", "text", "fields"])
