@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from infra.bundle import Bundle
-from infra.errors import BundleError, ConfigurationError
+from infra.errors import BundleError, ConfigurationError, DataError, ModisteError
 
 GROUP = "modiste.bundle_checks"
 
@@ -28,9 +28,12 @@ def check_usable(bundle: Bundle) -> None:
         check = point.load()
         try:
             check(bundle)
-        except BundleError as error:
-            told = str(error)
-            raise error if bundle.bundle_id in told else BundleError(f"bundle {bundle.bundle_id}: {told}") from error
+        except (BundleError, DataError) as error:
+            if bundle.bundle_id in str(error):
+                raise
+            raise BundleError(f"bundle {bundle.bundle_id}: {error}") from error
+        except ModisteError:
+            raise
         except Exception as error:  # whatever a bad bundle does to its loader
             told = f"{type(error).__name__}: {error}"
             raise BundleError(f"bundle {bundle.bundle_id} cannot be loaded: {told}") from error

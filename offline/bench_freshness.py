@@ -13,6 +13,7 @@ An event costs more the longer its customer's history is. So customers are repla
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import defaultdict
@@ -69,13 +70,12 @@ def measure(
     with bench_stack(directory, kafka=kafka, size=size, seed=seed, batch_size=batch_size) as stack:
         settings = stack.named("bench-freshness")
         load = asyncio.run(fill(stack, events, customers, name="load", seed=seed))
-        with (
-            process(stack, settings, [*COMMAND, "serving", "responder"]) as responder,
-            process(stack, settings, [*COMMAND, "streams", "worker"]) as worker,
-        ):
+        with contextlib.ExitStack() as running:
+            worker = running.enter_context(process(stack, settings, [*COMMAND, "streams", "worker"]))
             ready = load.events / asyncio.run(
                 Watch(settings, worker.poll, stack.log).seconds(load, timeout_s=THROUGHPUT_S)
             )
+            responder = running.enter_context(process(stack, settings, [*COMMAND, "serving", "responder"]))
             throughput, found = asyncio.run(
                 at_shares(settings, Crowd(customers, events), articles, seconds, seed, ready if of == "ready" else None)
             )

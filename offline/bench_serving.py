@@ -12,9 +12,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from infra.bundle import Bundle, open_bundle
 from infra.errors import Unavailable
@@ -96,7 +98,7 @@ async def _fill(settings: Settings, customers: Sequence[Stored], space: str) -> 
     """Save them as a worker does that encodes with the bundle of this id."""
     store = await open_store(settings.redis)
     try:
-        await store.save([replace(customer.load(space), version=0) for customer in customers])
+        await store.save([msgspec.structs.replace(customer.load(space), version=0) for customer in customers])
     finally:
         await store.close()
 

@@ -77,7 +77,7 @@ def _events_table(report: dict[str, Any], names: tuple[str, ...]) -> str:
 @click.option("--events", "count", type=click.IntRange(min=1_000), default=60_000, show_default=True)
 @click.option("--customers", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--articles", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random articles.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=40.0, show_default=True, help="At each load.")
+@click.option("--seconds", type=click.FloatRange(min=1, max=120), default=40.0, show_default=True, help="At each load.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=2_000, show_default=True)
 @click.option(
     "--of",

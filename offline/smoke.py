@@ -29,8 +29,8 @@ ANSWER_TIMEOUT_S = 10.0
 FRESH_TIMEOUT_S = 20.0
 APPLIED_TIMEOUT_S = 60.0
 WARM_UP_TIMEOUT_S = 60.0
-# Between two questions for the same purchase: at least so long, and a fifth of what it has waited. So the answer is a
-# fifth late at most, and those who wait for long do not add to the load that keeps them waiting.
+# Between two questions for the same purchase: at least so long, and a fifth of what it has waited. So it is seen late
+# by a fifth and one answer at most, and those who wait for long do not add to the load that keeps them waiting.
 ASK_AGAIN_S = 0.005
 
 

@@ -29,7 +29,7 @@ from serving.debounce import Debounce
 from serving.messages import STRATEGIES, RecommendationRequest
 from serving.responder import Responder
 from streams.batches import times_requeued
-from streams.intake import GIVING_UP_S, LEAVE_S, REPLACED
+from streams.intake import CLOSE_S, GIVING_UP_S, LEAVE_S, REPLACED
 from streams.processor import RawMessage
 from streams.stall import StallWatch
 from streams.subscriptions import CustomerUpdate, Subscriptions, parse_update
@@ -104,9 +104,12 @@ class Feed:
                 hold_ms=HOLD_MS,
             )
             try:
-                async with consumer:
+                await consumer.start()
+                try:
                     self._consumer = consumer
                     await self._until_stalled(consumer)
+                finally:
+                    await self._close(consumer)
             except Unavailable as error:
                 logger.warning("the feed waits: %s", error)
             except Exception:  # what one update does must not end the feed of all
@@ -116,7 +119,7 @@ class Feed:
 
     async def _until_stalled(self, consumer: GroupConsumer) -> None:
         """Turn after turn; returns when the consumer must be replaced, and raises what a turn raises."""
-        self._watch.reading()
+        self._watch.begin()
         turning = asyncio.create_task(self._turns(consumer))
         watching = asyncio.create_task(self._watch.stalled(consumer.positions))
         try:
@@ -127,13 +130,24 @@ class Feed:
             await asyncio.gather(turning, watching, return_exceptions=True)
         if not turning.cancelled():
             turning.result()
+        reason = "reading was cancelled" if watching.cancelled() else watching.result()
         REPLACED.inc()
-        logger.error("the feed's consumer has stalled: %s; leaving the group and joining again", watching.result())
+        logger.error("the feed's consumer has stalled: %s; leaving the group and joining again", reason)
+
+    async def _close(self, consumer: GroupConsumer) -> None:
+        """Leave the group; one that cannot is cut off, and the group finds out when its session ends."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await consumer.stop()
+        except TimeoutError:
+            logger.error("the feed's consumer did not close within %.0f s and was cut off", CLOSE_S)
+        except Unavailable as error:
+            logger.warning("the feed left the group without a word from the broker: %s", error)
 
     async def on_assigned(self, partitions: Partitions) -> None:
-        """Nothing is known of them yet, so whoever has heard nothing begins to wait anew."""
+        """Nothing is known of them yet."""
         if partitions:
-            self._watch.moved()
+            self._watch.begin()
 
     async def on_revoked(self, partitions: Partitions) -> None:
         """Who is answered now is answered here; who is still waited for is the next owner's."""
@@ -156,27 +170,23 @@ class Feed:
             self._failures = 0
 
     async def _turn(self, consumer: GroupConsumer) -> None:
-        busy = self._debounce.full
-        if busy:
-            self._watch.resting()
+        if self._debounce.full:
             await asyncio.sleep(self._pause_ms() / 1_000)
         else:
-            found = await consumer.getmany(timeout_ms=self._pause_ms())
+            with self._watch.asking():
+                found = await consumer.getmany(timeout_ms=self._pause_ms())
+            if found:
+                self._watch.begin()
             for partition, records in found.items():
                 for record in records:
                     self.note(partition, record)
-            busy = bool(found)
         async with self._answering:
             await self._give_letters()
             while due := self._debounce.take(self._wall.now(), ANSWERED):
-                busy = True
-                self._watch.resting()
                 await self.answer(due)
             offsets = {tp: at for tp, at in self._debounce.committable().items() if at > self._committed.get(tp, -1)}
             if offsets and await consumer.commit(offsets):
                 self._committed.update(offsets)
-        if busy:
-            self._watch.reading()
 
     def _pause_ms(self) -> int:
         due = self._debounce.next_due()

@@ -158,7 +158,7 @@ class Intake:
 
     async def on_assigned(self, partitions: Partitions) -> None:
         self._in_flight.assigned(partitions)
-        self._watch.moved()
+        self._watch.begin()
 
     async def on_revoked(self, partitions: Partitions) -> None:
         if self._consumer is not None:
@@ -173,10 +173,11 @@ class Intake:
         """Returns when stopped, or with the reason why this consumer is of no more use."""
         failing_since: float | None = None
         attempt = 0
-        self._watch.reading()
+        self._watch.begin()
         while not self._stopping and self._consumer is not None:
             try:
-                records = await self._consumer.getmany(POLL_MS)
+                with self._watch.asking():
+                    records = await self._consumer.getmany(POLL_MS)
                 failing_since, attempt = None, 0
             except BrokerUnavailable as error:
                 now = time.monotonic()
@@ -188,6 +189,8 @@ class Intake:
                 logger.warning("reading again in %.1f s: %s", pause, error)
                 await asyncio.sleep(pause)
                 continue
+            if records:
+                self._watch.begin()
             if records and not self._stopping:
                 await self._hand(batch_of(records))
         return ""
@@ -195,13 +198,11 @@ class Intake:
     async def _hand(self, batch: Batch) -> None:
         # In flight before the first await: a rebalance from here on waits for it.
         self._in_flight.add(batch)
-        self._watch.resting()  # a full channel is not a stalled consumer
         try:
             await self._hand_over(batch)
         except asyncio.CancelledError:
             self._in_flight.withdraw(batch)
             raise
-        self._watch.reading()
 
     async def _positions(self) -> dict[TopicPartition, int]:
         """Of what it has been given; what it has not yet, or is not any more, says nothing of this consumer."""

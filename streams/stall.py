@@ -7,9 +7,10 @@ nothing comes proves nothing, so twice in a row there must be the same unread me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from aiokafka.structs import TopicPartition
 
@@ -23,28 +24,43 @@ Unread = Callable[[Positions], Awaitable[Positions]]
 
 
 class StallWatch:
-    """Told by the reader what it does; `stalled` looks on beside it.
+    """Told by the reader when it asks for messages and what came of it; `stalled` looks on beside it.
 
-    stall_s: seconds without a message before a second connection looks.
+    stall_s: seconds of asking without a message before a second connection looks. What the reader does in between,
+    however long, is no sign of a stall.
     """
 
     def __init__(self, unread: Unread, stall_s: float) -> None:
         self._unread = unread
         self._stall_s = stall_s
-        self._quiet_since: float | None = None
+        self._asking_since: float | None = None
+        self._asked_s = 0.0
+        self._turns = 0
 
-    def reading(self) -> None:
-        """From now on the reader waits for messages."""
-        self._quiet_since = time.monotonic()
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around every question for messages."""
+        self._asking_since = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._asking_since is not None:
+                self._asked_s += time.monotonic() - self._asking_since
+            self._asking_since = None
 
-    def resting(self) -> None:
-        """It does not ask for any, for there is enough to do: that is no stall, however long it lasts."""
-        self._quiet_since = None
+    def begin(self) -> None:
+        """Something came, or other partitions are ours now, or it is another consumer: it waits anew."""
+        self._turns += 1
+        self._asked_s = 0.0
+        if self._asking_since is not None:
+            self._asking_since = time.monotonic()
 
-    def moved(self) -> None:
-        """Other partitions are ours: who waits for messages begins to wait anew."""
-        if self._quiet_since is not None:
-            self.reading()
+    def _suspicious_s(self) -> float:
+        """How long it has asked in vain; 0 where it does not ask now."""
+        if self._asking_since is None:
+            return 0.0
+        asked = self._asked_s + time.monotonic() - self._asking_since
+        return asked if asked >= self._stall_s else 0.0
 
     async def stalled(self, positions: Callable[[], Awaitable[Positions]]) -> str:
         """Returns, once that is so, why the consumer must be replaced; until then it looks on.
@@ -54,8 +70,8 @@ class StallWatch:
         suspected: dict[TopicPartition, int] = {}
         while True:
             await asyncio.sleep(self._stall_s / 4)
-            since = self._quiet_since
-            if since is None or time.monotonic() - since < self._stall_s:
+            turns = self._turns
+            if not self._suspicious_s():
                 suspected = {}
                 continue
             try:
@@ -65,14 +81,14 @@ class StallWatch:
                 logger.debug("nobody can read now: %s", error)  # the reader says it, and tries again
                 suspected = {}
                 continue
-            if self._quiet_since != since:
+            asked = self._suspicious_s()
+            if self._turns != turns or not asked:
                 suspected = {}
                 continue
             for tp, offset in there.items():
                 if suspected.get(tp) == here[tp]:
-                    waited = time.monotonic() - since
                     return (
-                        f"nothing was read for {waited:.0f} s, though a second connection finds "
+                        f"nothing was read for {asked:.0f} s, though a second connection finds "
                         f"{tp.topic}/{tp.partition}@{offset}"
                     )
             suspected = {tp: here[tp] for tp in there}

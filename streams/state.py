@@ -186,7 +186,7 @@ def fold_arrivals(
     if state.past is not None:
         known |= state.past.knows(keys)
     if not known and len(set(keys)) == len(keys) and _is_after(arrivals, state):
-        return _merge(state, arrivals, bounds, newest=True), [Outcome.APPLIED] * len(keys)
+        return _merge(state, arrivals, bounds, ordered=len(keys) == 1), [Outcome.APPLIED] * len(keys)
     outcomes, fresh = _told_apart(state, arrivals, keys, known, bounds)
     if fresh:
         state = _merge(state, arrivals.take(np.array(fresh, np.int64)), bounds)
@@ -234,15 +234,15 @@ def _remembered(state: CustomerState, arrivals: Arrivals, outcomes: Sequence[Out
     return msgspec.structs.replace(state, past=after)
 
 
-def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds, *, newest: bool = False) -> CustomerState:
-    """newest: all of `fresh` come after the window; of a single one, as most bring, nothing is left to be ordered."""
+def _merge(state: CustomerState, fresh: Arrivals, bounds: Bounds, *, ordered: bool = False) -> CustomerState:
+    """ordered: it is known that window and `fresh` ascend as they stand one after the other."""
     occurred_at = np.concatenate([state.occurred_at, fresh.occurred_at])
     keys = np.concatenate([state.keys, fresh.keys])
     types = np.concatenate([state.types, fresh.types])
     prices = np.concatenate([state.prices, fresh.prices])
     quantities = np.concatenate([state.quantities, fresh.quantities])
     article_ids = (*state.article_ids, *fresh.article_ids)
-    if not (newest and len(fresh) == 1) and not _ascending(occurred_at, keys, max(0, len(state) - 1)):
+    if not ordered and not _ascending(occurred_at, keys, max(0, len(state) - 1)):
         order = np.lexsort((keys, occurred_at))
         occurred_at, keys, types = occurred_at[order], keys[order], types[order]
         prices, quantities = prices[order], quantities[order]

@@ -6,14 +6,21 @@ import asyncio
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from infra.bundle import Bundle
+from infra.settings import Settings
 from offline import bench_load
 from offline.bench_cli import bench
 from offline.bench_load import STEP, SUSTAINED_P99_MS, Run, drive, greatest
+from offline.bench_recommend import Stored
+from offline.bench_serving import _fill
 from offline.bench_shop import BenchSize, bench_shop, write_bench_bundle
+from streams.state import empty_state
+from streams.state_format import encode_state
+from streams.store import MemoryStore
 
 
 class Toy:
@@ -27,6 +34,20 @@ class Toy:
         if customer_id == "broken":
             raise ConnectionError("gone")
         return "store_unavailable" if customer_id == "degraded" else None
+
+
+async def test_the_store_is_filled_as_a_worker_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+
+    async def opened(_: object) -> MemoryStore:
+        return store
+
+    monkeypatch.setattr("offline.bench_serving.open_store", opened)
+    anna = Stored("anna", encode_state(empty_state("anna")), np.array([0.5, 0.5], np.float32))
+    await _fill(Settings(), [anna], "a-bundle")
+    (found,) = await store.load(["anna"])
+    assert found is not None
+    assert (found.version, found.space, found.state.customer_id) == (1, "a-bundle", "anna")
 
 
 async def test_customers_ask_in_turn_and_failures_are_counted_by_reason() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from streams.events import EVENT_TYPES, Event, id_key, to_micros
-from streams.state import BOUNDS, Bounds, CustomerState, Outcome, empty_state, fold, state_before
+from streams.state import BOUNDS, Bounds, CustomerState, Outcome, _among, empty_state, fold, state_before
 from streams.state_format import decode_state, encode_state
 from streams.totals import Totals, price_micros
 
@@ -252,6 +252,16 @@ def test_a_zero_price_has_no_sign(split: bool) -> None:
     for batch in batches:
         state, _ = fold(decode_state(encode_state(state)), batch)
     assert not np.signbit(state.prices).any()
+
+
+@pytest.mark.parametrize(("few", "short"), [(0, 0), (16, 0), (16, 128), (0, 128)])
+@given(column=st.lists(st.integers(0, 2**64 - 1), max_size=9), other=st.lists(st.integers(0, 2**64 - 1), max_size=3))
+def test_keys_are_found_however_they_are_looked_up(few: int, short: int, column: list[int], other: list[int]) -> None:
+    keys = [*column[::2], *other]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.state._FEW", few)
+        patch.setattr("streams.state._SHORT", short)
+        assert _among(np.array(column, np.uint64), keys) == set(keys) & set(column)
 
 
 def test_late_event_is_put_in_its_place() -> None:
