@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from infra.clock import ManualClock
 from infra.errors import ConfigurationError, InvalidMessage
 from infra.rule_settings import RulesSettings
+from infra.settings import Settings
 from serving.feed import Feed
 from serving.filters import check_filters
 from serving.items import ATTRIBUTES, COLUMNS, FIELDS
@@ -280,7 +281,7 @@ def test_nor_in_the_standing_feed(shop: ShopRules, past: list[str], k: int, stra
 
     async def fed() -> list[Any]:
         responder, _, link = await responder_of(pipeline(shop=shop), past)
-        feed = Feed(Any, responder, One(), ManualClock(moment(TODAY)))  # type: ignore[arg-type]
+        feed = Feed(Settings(), responder, One(), ManualClock(moment(TODAY)))  # type: ignore[arg-type]
         await feed.answer([CustomerUpdate(customer_id="anna", event="transactions-0-1")])
         return link.on("recommendations")
 
