@@ -191,7 +191,7 @@ def build_batch_app(
         lambda listener: GroupConsumer(kafka, topics, group, listener, batch_size=batch_size),
         hand_over,
         partial(unread, kafka),
-        Limits(drain_s=min(session_s / 2, DRAIN_LIMIT_S), stall_s=kafka.stall_timeout_ms / 1_000),
+        Limits(min(session_s / 2, DRAIN_LIMIT_S), kafka.stall_timeout_ms / 1_000, batch_size),
     )
 
     class Boot(BootStrategy):
@@ -212,7 +212,7 @@ def build_batch_app(
             later = await _until_taken(work)
             ok = True
         except Exception as error:
-            logger.exception("%s: a batch of %d messages failed", name, len(batch.messages))
+            logger.exception("%s: a batch of %d messages failed", name, len(batch))
             await app.crash(error)
         finally:
             if later is None:
@@ -222,7 +222,7 @@ def build_batch_app(
     @app.agent(channel, name=f"{name}.batches", concurrency=1)
     async def batches(stream: Any) -> None:
         async for batch in stream:
-            later = await finish(batch, partial(handler, batch.messages))
+            later = await finish(batch, partial(handler, batch.take()))
             if later is not None:
                 rest = asyncio.create_task(finish(batch, later), name=f"{name}.rest")
                 resting.add(rest)

@@ -24,15 +24,33 @@ REQUEUED_HEADER = "modiste-requeued"
 class Batch:
     """Messages on their way; `done` is set when the handler is through with them, `ok` says that they are durable.
 
+    It may grow until it is taken: what comes while the handler is at work is then handled at once, at less than it
+    would cost one by one.
+
     offsets: next to read, by partition; those that are not due yet. tenures: the ownership under which each partition
     was read.
     """
 
-    messages: list[RawMessage]
+    _messages: list[RawMessage]
     offsets: dict[TopicPartition, int]
     done: asyncio.Event = field(default_factory=asyncio.Event)
     ok: bool = False
+    taken: bool = False
     tenures: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def take(self) -> list[RawMessage]:
+        """The messages, for the handler: from now on there come no more."""
+        self.taken = True
+        return self._messages
+
+    def extend(self, newer: Batch) -> None:
+        """By one that was read after it; not to be called any more when this one is taken."""
+        self._messages += newer._messages
+        self.offsets |= newer.offsets
+        self.tenures |= newer.tenures
 
 
 def batch_of(records: Mapping[TopicPartition, list[ConsumerRecord]]) -> Batch:
@@ -82,9 +100,16 @@ class InFlight:
             self._tenures.pop(tp, None)
             self._due.pop(tp, None)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, most: int) -> bool:
+        """Put it behind the others, or into the newest one where that still waits and has at most `most` messages then;
+        True where it stands for itself."""
         batch.tenures = {tp: self._tenures[tp] for tp in batch.offsets if tp in self._tenures}
+        newest = self._batches[-1] if self._batches else None
+        if newest is not None and not newest.taken and len(newest) + len(batch) <= most and _as_before(newest, batch):
+            newest.extend(batch)
+            return False
         self._batches.append(batch)
+        return True
 
     def withdraw(self, batch: Batch) -> None:
         """The newest batch was never handed over: forget it; whoever reads next begins at the last commit."""
@@ -114,3 +139,8 @@ class InFlight:
         for tp, offset in offsets.items():
             if self._due.get(tp) == offset:
                 del self._due[tp]
+
+
+def _as_before(older: Batch, newer: Batch) -> bool:
+    """Whether no partition of both has come back to us in between: only the newer one's offset may be committed."""
+    return all(older.tenures.get(tp) == newer.tenures.get(tp) for tp in older.offsets.keys() & newer.offsets.keys())

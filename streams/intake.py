@@ -63,12 +63,14 @@ ConsumerOf = Callable[[OwnershipListener], Consumer]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds. drain: for finishing before partitions are given up. stall: without a message before a second
-    connection looks; a consumer is replaced when it reads nothing between two such looks that both find something.
+    """drain_s: for finishing before partitions are given up. stall_s: without a message before a second connection
+    looks; a consumer is replaced when it reads nothing between two such looks that both find something. batch: most
+    messages that wait together for the handler.
     """
 
     drain_s: float
     stall_s: float
+    batch: int
 
 
 class Intake:
@@ -197,7 +199,8 @@ class Intake:
 
     async def _hand(self, batch: Batch) -> None:
         # In flight before the first await: a rebalance from here on waits for it.
-        self._in_flight.add(batch)
+        if not self._in_flight.add(batch, self._limits.batch):
+            return
         try:
             await self._hand_over(batch)
         except asyncio.CancelledError:

@@ -75,10 +75,10 @@ async def nothing_unread(_: Mapping[TopicPartition, int]) -> dict[TopicPartition
 class Bench:
     """An intake on toy consumers and a queue of two batches, running."""
 
-    def __init__(self, unread: Any = nothing_unread, stall_s: float = 60.0) -> None:
+    def __init__(self, unread: Any = nothing_unread, stall_s: float = 60.0, batch: int = 1) -> None:
         self.consumers: list[ToyConsumer] = []
         self.queue: asyncio.Queue[Batch] = asyncio.Queue(2)
-        self.intake = Intake(self._make, self.queue.put, unread, Limits(drain_s=0.3, stall_s=stall_s))
+        self.intake = Intake(self._make, self.queue.put, unread, Limits(drain_s=0.3, stall_s=stall_s, batch=batch))
 
     def _make(self, listener: OwnershipListener) -> ToyConsumer:
         self.consumers.append(ToyConsumer(listener))
@@ -90,9 +90,14 @@ class Bench:
 
     async def apply(self) -> int:
         """Take one batch as the handler would; returns its first offset."""
+        return (await self.apply_all())[0]
+
+    async def apply_all(self) -> list[int]:
+        """Take one batch as the handler would; returns its offsets."""
         batch = await self.queue.get()
+        messages = batch.take()
         self.intake.finished(batch, ok=True)
-        return batch.messages[0].offset
+        return [message.offset for message in messages]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Bench]:
@@ -123,6 +128,29 @@ async def test_reads_in_order_and_no_further_than_the_channel_holds() -> None:
         assert [await bench.apply() for _ in range(10)] == list(range(10))
         await eventually(lambda: {P0: 10} in bench.consumer.committed)
         assert bench.consumer.position <= 13
+
+
+async def test_what_comes_while_the_handler_is_at_work_is_its_next_batch() -> None:
+    async with Bench(batch=4).running() as bench:
+        bench.consumer.end = 1
+        at_work = await bench.queue.get()
+        assert [message.offset for message in at_work.take()] == [0]
+        bench.consumer.end = 6
+        await eventually(lambda: bench.consumer.position == 6)
+        await eventually(lambda: bench.queue.qsize() == 2)
+        bench.intake.finished(at_work, ok=True)
+        assert await bench.apply_all() == [1, 2, 3, 4]  # no more than four
+        assert await bench.apply_all() == [5]
+        await eventually(lambda: {P0: 6} in bench.consumer.committed)
+        assert len(at_work) == 1  # what was taken never grows
+
+
+async def test_reads_no_further_than_full_batches_in_the_channel() -> None:
+    async with Bench(batch=4).running() as bench:
+        bench.consumer.end = 100
+        await eventually(bench.queue.full)
+        await asyncio.sleep(0.1)
+        assert bench.consumer.position == 9  # two batches of four in the channel, one message waiting for room
 
 
 @pytest.mark.parametrize("refusal", [False, BrokerUnavailable("away")])
@@ -172,8 +200,9 @@ async def test_partition_is_given_up_after_its_batches_and_their_commit() -> Non
         assert bench.consumer.waits[-1] == GIVING_UP_S  # nobody can have it before our join has ended
 
 
-async def test_batch_that_is_late_for_a_rebalance_never_sets_the_group_back() -> None:
-    async with Bench().running() as bench:
+@pytest.mark.parametrize("batch", [1, 100])
+async def test_batch_that_is_late_for_a_rebalance_never_sets_the_group_back(batch: int) -> None:
+    async with Bench(batch=batch).running() as bench:
         bench.consumer.end = 1
         await eventually(lambda: bench.queue.qsize() == 1)
         await bench.consumer.listener.on_revoked(ONE)  # gives up after drain_s
@@ -299,10 +328,10 @@ async def test_stalled_consumer_is_replaced_and_nothing_is_lost(
     seen: list[bytes] = []
 
     async def take(batch: Batch) -> None:
-        seen.extend(message.value or b"" for message in batch.messages)
+        seen.extend(message.value or b"" for message in batch.take())
         intake.finished(batch, ok=True)
 
-    intake = Intake(make, take, partial(unread, kafka), Limits(drain_s=1.0, stall_s=1.0))
+    intake = Intake(make, take, partial(unread, kafka), Limits(drain_s=1.0, stall_s=1.0, batch=100))
     await intake.start()
     tasks = [asyncio.create_task(intake.read()), asyncio.create_task(intake.commit_finished())]
     async with Producer(kafka) as producer:
