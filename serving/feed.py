@@ -14,6 +14,7 @@ import contextlib
 import logging
 from datetime import timedelta
 from functools import partial
+from typing import NoReturn
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -107,7 +108,9 @@ class Feed:
                 await consumer.start()
                 try:
                     self._consumer = consumer
-                    await self._until_stalled(consumer)
+                    reason = await self._watch.over(self._turns(consumer), consumer.positions)
+                    REPLACED.inc()
+                    logger.error("the feed's consumer has stalled: %s; leaving the group and joining again", reason)
                 finally:
                     await self._close(consumer)
             except Unavailable as error:
@@ -116,23 +119,6 @@ class Feed:
                 logger.exception("the feed begins again")
             await asyncio.sleep(backoff_s(self._failures, base_s=0.5))
             self._failures += 1
-
-    async def _until_stalled(self, consumer: GroupConsumer) -> None:
-        """Turn after turn; returns when the consumer must be replaced, and raises what a turn raises."""
-        self._watch.begin()
-        turning = asyncio.create_task(self._turns(consumer))
-        watching = asyncio.create_task(self._watch.stalled(consumer.positions))
-        try:
-            await asyncio.wait({turning, watching}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (turning, watching):
-                task.cancel()
-            await asyncio.gather(turning, watching, return_exceptions=True)
-        if not turning.cancelled():
-            turning.result()
-        reason = "reading was cancelled" if watching.cancelled() else watching.result()
-        REPLACED.inc()
-        logger.error("the feed's consumer has stalled: %s; leaving the group and joining again", reason)
 
     async def _close(self, consumer: GroupConsumer) -> None:
         """Leave the group; one that cannot is cut off, and the group finds out when its session ends."""
@@ -164,7 +150,7 @@ class Feed:
         for partition in partitions:
             self._committed.pop(partition, None)
 
-    async def _turns(self, consumer: GroupConsumer) -> None:
+    async def _turns(self, consumer: GroupConsumer) -> NoReturn:
         while True:
             await self._turn(consumer)
             self._failures = 0

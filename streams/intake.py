@@ -130,19 +130,9 @@ class Intake:
                 in the group twice.
         """
         while not self._stopping and self._consumer is not None:
-            reading, watching = (
-                asyncio.create_task(self._read()),
-                asyncio.create_task(self._watch.stalled(self._positions)),
-            )
-            try:
-                await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (reading, watching):
-                    task.cancel()
-                await asyncio.gather(reading, watching, return_exceptions=True)
-            reasons = [task.result() for task in (reading, watching) if not task.cancelled()]
+            reason = await self._watch.over(self._read(), self._positions)
             if not self._stopping:
-                await self._replace("; ".join(reason for reason in reasons if reason))
+                await self._replace(reason)
 
     async def commit_finished(self) -> None:
         """Commit what is applied, until cancelled; what the broker did not take is tried again."""
@@ -175,7 +165,6 @@ class Intake:
         """Returns when stopped, or with the reason why this consumer is of no more use."""
         failing_since: float | None = None
         attempt = 0
-        self._watch.begin()
         while not self._stopping and self._consumer is not None:
             try:
                 with self._watch.asking():

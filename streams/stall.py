@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
 from aiokafka.structs import TopicPartition
 
@@ -61,6 +62,21 @@ class StallWatch:
             return 0.0
         asked = self._asked_s + time.monotonic() - self._asking_since
         return asked if asked >= self._stall_s else 0.0
+
+    async def over(self, reading: Coroutine[Any, Any, str], positions: Callable[[], Awaitable[Positions]]) -> str:
+        """Run `reading`, and return what it returns, or why it was cancelled: its consumer must be replaced.
+
+        Raises: what `reading` raises.
+        """
+        self.begin()
+        tasks = asyncio.create_task(reading), asyncio.create_task(self.stalled(positions))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return next((task.result() for task in tasks if not task.cancelled()), "reading was cancelled")
 
     async def stalled(self, positions: Callable[[], Awaitable[Positions]]) -> str:
         """Returns, once that is so, why the consumer must be replaced; until then it looks on.

@@ -106,3 +106,56 @@ async def test_what_proves_nothing_is_no_stall(moves: bool) -> None:
         with reader.watch.asking():
             await asyncio.sleep(LONG_S)
         assert not watching.done() and reader.looks >= 2
+
+
+async def test_over_a_reader_that_stalls_says_why_and_cancels_it() -> None:
+    reader, cancelled = Reader({ZERO: 4}), asyncio.Event()
+
+    async def reads() -> str:
+        try:
+            with reader.watch.asking():
+                await asyncio.sleep(60.0)
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    reason = await asyncio.wait_for(reader.watch.over(reads(), reader.positions), 10.0)
+    assert reason.endswith("though a second connection finds t/0@4")
+    assert cancelled.is_set()
+
+
+async def test_over_a_reader_that_ends_gives_what_it_says() -> None:
+    reader = Reader({})
+
+    async def ends() -> str:
+        return "every read failed"
+
+    async def raises() -> str:
+        raise BrokerUnavailable("away")
+
+    async def is_cancelled() -> str:
+        raise asyncio.CancelledError
+
+    assert await reader.watch.over(ends(), reader.positions) == "every read failed"
+    assert await reader.watch.over(is_cancelled(), reader.positions) == "reading was cancelled"
+    with pytest.raises(BrokerUnavailable, match="away"):
+        await reader.watch.over(raises(), reader.positions)
+    assert asyncio.all_tasks() == {asyncio.current_task()}  # nobody looks on
+
+
+async def test_who_cancels_over_cancels_the_reader() -> None:
+    reader, cancelled = Reader({}), asyncio.Event()
+
+    async def reads() -> str:
+        try:
+            await asyncio.sleep(60.0)
+        finally:
+            cancelled.set()
+        return ""
+
+    over = asyncio.create_task(reader.watch.over(reads(), reader.positions))
+    await asyncio.sleep(0.05)
+    over.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await over
+    assert cancelled.is_set()
