@@ -55,10 +55,11 @@ WARM_UP_S = 60.0
 
 @dataclass(frozen=True)
 class SwapPlan:
-    """turns: each a quiet stretch, then its share of the swaps, which take as long · rate: requests a second · gap_s:
-    between swaps, enough for all that one sets off · alone: no worker loads and sweeps beside the responders, so that
-    the difference is its cost · responders: that share the topic."""
+    """rounds: of as many swaps and turns each · turns: each a quiet stretch, then its share of the swaps, which take as
+    long · rate: requests a second · gap_s: between swaps, enough for all that one sets off · alone: no worker loads and
+    sweeps beside the responders, so that the difference is its cost · responders: that share the topic."""
 
+    rounds: int = 3
     swaps: int = 20
     turns: int = 20
     rate: float = 100.0
@@ -125,7 +126,7 @@ def bench_swap(directory: Path, plan: SwapPlan, kafka: str = "tansu") -> dict[st
         log = asyncio.run(_drive(stack.settings, made, plan))
     shutil.rmtree(directory / "data", ignore_errors=True)
     expected = {bundle_id: _answers(runtime, made) for bundle_id, runtime in made.runtimes.items()}
-    return judge(log, expected) | {"broker": kafka, "processes": processes}
+    return judge(log, expected, plan.rounds) | {"broker": kafka, "processes": processes}
 
 
 async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
@@ -144,7 +145,7 @@ async def _drive(settings: Settings, made: Made, plan: SwapPlan) -> Log:
             await _first_answer(producer, made, log)
             asking = asyncio.create_task(_ask(producer, made, plan, log))
             await asyncio.sleep(WARM_UP_S)
-            for first in range(plan.turns):
+            for first in [*range(plan.turns)] * plan.rounds:
                 await _turn(producer, settings, made, plan, log, range(first, plan.swaps, plan.turns))
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)

@@ -10,8 +10,11 @@ import click
 
 
 @click.command()
-@click.option("--swaps", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--turns", type=click.IntRange(min=1), default=20, show_default=True, help="Of quiet, then swaps.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="The ratio is their median.")
+@click.option("--swaps", type=click.IntRange(min=1), default=20, show_default=True, help="A round.")
+@click.option(
+    "--turns", type=click.IntRange(min=1), default=20, show_default=True, help="A round: each quiet, then its swaps."
+)
 @click.option("--rate", type=click.FloatRange(min=1), default=100.0, show_default=True, help="Requests a second.")
 @click.option("--gap", type=click.FloatRange(min=2), default=4.0, show_default=True, help="Seconds between swaps.")
 @click.option("--articles", type=click.IntRange(min=100), default=2_000, show_default=True, help="Of each bundle.")
@@ -22,6 +25,7 @@ import click
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def swap(
+    rounds: int,
     swaps: int,
     turns: int,
     rate: float,
@@ -39,7 +43,7 @@ def swap(
     from offline.run import limit_threads
 
     limit_threads(1)
-    plan = SwapPlan(swaps, turns, rate, gap, articles, customers, seed, alone, responders)
+    plan = SwapPlan(rounds, swaps, turns, rate, gap, articles, customers, seed, alone, responders)
     with TemporaryDirectory(prefix="modiste-swap-") as scratch:
         report = bench_swap(Path(scratch), plan, kafka)
     if as_json:

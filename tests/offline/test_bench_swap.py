@@ -76,6 +76,21 @@ def test_no_answer_errors_degraded_and_short_lists_have_failed() -> None:
     assert found["failures"] == {"no_answer": 1, "internal": 1, "ranker_failed": 1, "short": 1}
 
 
+def test_ratio_is_the_median_of_rounds() -> None:
+    """One answer quiet and one swapping in each of three turns: 10 and 20 ms, 10 and 900, 20 and 30."""
+    red = answer("red", 0)
+    log = Log(moved=[(5.0, "blue")], turns=[Turn(t, t + 5.0, t + 10.0) for t in (0.0, 20.0, 40.0)])
+    for start, quiet, swapping in ((0.0, 0.010, 0.020), (20.0, 0.010, 0.900), (40.0, 0.020, 0.030)):
+        for sent, took in ((start + 1.0, quiet), (start + 6.0, swapping)):
+            number = str(len(log.sent))
+            log.sent[number] = ("anna", sent)
+            log.heard.append((encode_recommendations(msgspec.structs.replace(red, request_id=number)), sent + took))
+    found = judge(log, EXPECTED, rounds=3)
+    assert found["p99_ratio_by_round"] == pytest.approx([2.0, 90.0, 1.5])
+    assert found["p99_ratio"] == pytest.approx(2.0)
+    assert found["p99_ms"]["swapping"] > 800  # of all rounds, nothing left out
+
+
 def replace_items(given: Recommendations, items: list[Item]) -> Recommendations:
     return answer(given.bundle_id or "", 0, items=items)
 
