@@ -24,7 +24,7 @@ REQUEUED_HEADER = "modiste-requeued"
 class Batch:
     """Messages on their way; `done` is set when the handler is through with them, `ok` says that they are durable.
 
-    It may grow until it is taken: what comes while the handler is at work is then handled at once, at less than it
+    It may grow until it is closed: what comes while the handler is at work is then handled at once, at less than it
     would cost one by one.
 
     offsets: next to read, by partition; those that are not due yet. tenures: the ownership under which each partition
@@ -35,19 +35,25 @@ class Batch:
     offsets: dict[TopicPartition, int]
     done: asyncio.Event = field(default_factory=asyncio.Event)
     ok: bool = False
-    taken: bool = False
+    closed: bool = False
     tenures: dict[TopicPartition, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def take(self) -> list[RawMessage]:
-        """The messages, for the handler: from now on there come no more."""
-        self.taken = True
+        """The messages, for the handler; closes the batch."""
+        self.closed = True
         return self._messages
 
     def extend(self, newer: Batch) -> None:
-        """By one that was read after it; not to be called any more when this one is taken."""
+        """By one that was read after it.
+
+        Raises:
+            RuntimeError: it is closed; its offset would pass what its handler has never seen.
+        """
+        if self.closed:
+            raise RuntimeError("a batch that its handler may have grows no more")
         self._messages += newer._messages
         self.offsets |= newer.offsets
         self.tenures |= newer.tenures
@@ -101,11 +107,11 @@ class InFlight:
             self._due.pop(tp, None)
 
     def add(self, batch: Batch, most: int) -> bool:
-        """Put it behind the others, or into the newest one where that still waits and has at most `most` messages then;
-        True where it stands for itself."""
+        """Put it behind the others; or into the newest, where that is not closed, has at most `most` messages then, and
+        was read under the same ownership of the partitions of both. True where it stands for itself."""
         batch.tenures = {tp: self._tenures[tp] for tp in batch.offsets if tp in self._tenures}
         newest = self._batches[-1] if self._batches else None
-        if newest is not None and not newest.taken and len(newest) + len(batch) <= most and _as_before(newest, batch):
+        if newest is not None and not newest.closed and len(newest) + len(batch) <= most and _as_before(newest, batch):
             newest.extend(batch)
             return False
         self._batches.append(batch)

@@ -255,6 +255,8 @@ class Intake:
 
     async def _drain(self, partitions: Iterable[TopicPartition]) -> None:
         waiting = self._in_flight.reading(partitions)
+        for batch in waiting:
+            batch.closed = True  # what else is read meanwhile is not waited for
         if waiting:
             logger.info("finishing %d batches", len(waiting))
         try:

@@ -66,7 +66,8 @@ class StallWatch:
     async def over(self, reading: Coroutine[Any, Any, str], positions: Callable[[], Awaitable[Positions]]) -> str:
         """Run `reading`, and return what it returns, or why it was cancelled: its consumer must be replaced.
 
-        Raises: what `reading` raises.
+        Raises:
+            Exception: what `reading` raises; what `positions` and the second connection do, but BrokerUnavailable.
         """
         self.begin()
         tasks = asyncio.create_task(reading), asyncio.create_task(self.stalled(positions))

@@ -153,6 +153,10 @@ def read(partition: int, *offsets: int) -> Batch:
     return batch_of({TopicPartition("t", partition): [record(partition, offset, b"") for offset in offsets]})
 
 
+def read_both(zero: int, one: int) -> Batch:
+    return batch_of({P0: [record(0, zero, b"")], P1: [record(1, one, b"")]})
+
+
 def places_of(messages: list[RawMessage]) -> list[tuple[int, int]]:
     return [(message.partition, message.offset) for message in messages]
 
@@ -178,6 +182,8 @@ def test_batch_that_is_taken_grows_no_more() -> None:
     assert places_of(first.take()) == [(0, 1)]
     assert held.add(read(0, 2), 100)
     assert len(first) == 1
+    with pytest.raises(RuntimeError, match="grows no more"):
+        first.extend(read(0, 2))
     first.ok = True
     assert held.due() == {P0: 2}  # not 3
 
@@ -192,6 +198,10 @@ def test_batch_does_not_grow_by_what_was_read_under_another_ownership() -> None:
     late.ok = True
     assert held.due() == {}  # which would have set the group back
     assert not held.add(read(1, 1), 100)  # to the newest: of p1 it has nothing that could contradict
+    held.revoked([P1])
+    held.assigned([P1])
+    assert held.add(read_both(501, 2), 100)  # p0 is as before, p1 is not
+    assert not held.add(read_both(502, 3), 100)
 
 
 @given(

@@ -31,6 +31,7 @@ class ToyConsumer:
 
     def __init__(self, listener: OwnershipListener) -> None:
         self.listener = listener
+        self.partition = P0
         self.end = 0
         self.position = 0
         self.refusals: list[bool | BrokerUnavailable] = []
@@ -49,9 +50,10 @@ class ToyConsumer:
         await asyncio.sleep(0.001)
         if self.position >= self.end:
             return {}
-        record = ConsumerRecord("t", 0, self.position, 0, 0, None, b"", None, 0, 0, ())
+        place = self.partition
+        record = ConsumerRecord(place.topic, place.partition, self.position, 0, 0, None, b"", None, 0, 0, ())
         self.position += 1
-        return {P0: [record]}
+        return {place: [record]}
 
     async def commit(self, offsets: Mapping[TopicPartition, int], *, wait_s: float = 0.0) -> bool:
         self.waits.append(wait_s)
@@ -65,7 +67,7 @@ class ToyConsumer:
         return True
 
     async def positions(self) -> dict[TopicPartition, int]:
-        return {P0: self.position}
+        return {self.partition: self.position}
 
 
 async def nothing_unread(_: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -102,13 +104,13 @@ class Bench:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Bench]:
         await self.intake.start()
-        tasks = [asyncio.create_task(self.intake.read()), asyncio.create_task(self.intake.commit_finished())]
+        self.tasks = [asyncio.create_task(self.intake.read()), asyncio.create_task(self.intake.commit_finished())]
         try:
             yield self
         finally:
-            for task in tasks:
+            for task in self.tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 async def eventually(true: Callable[[], bool], *, seconds: float = 10.0) -> None:
@@ -198,6 +200,50 @@ async def test_partition_is_given_up_after_its_batches_and_their_commit() -> Non
         await leaving
         assert bench.consumer.committed[-1] == {P0: 2}
         assert bench.consumer.waits[-1] == GIVING_UP_S  # nobody can have it before our join has ended
+
+
+async def test_partition_that_goes_waits_for_its_messages_and_for_none_that_come_after() -> None:
+    async with Bench(batch=100).running() as bench:
+        bench.consumer.end = 1
+        at_work = await bench.queue.get()
+        at_work.take()
+        bench.consumer.end = 4
+        await eventually(lambda: bench.consumer.position == 4)
+        await bench.consumer.listener.on_assigned(frozenset({P1}))
+        leaving = asyncio.create_task(bench.consumer.listener.on_revoked(ONE))
+        await asyncio.sleep(0.02)
+        bench.consumer.partition, bench.consumer.position, bench.consumer.end = P1, 0, 2
+        await eventually(lambda: bench.consumer.position == 2)
+        bench.intake.finished(at_work, ok=True)
+        assert await bench.apply_all() == [1, 2, 3]
+        await leaving
+        assert bench.consumer.committed[-1] == {P0: 4}
+        assert await bench.apply_all() == [0, 1]
+        await eventually(lambda: {P1: 2} in bench.consumer.committed)
+
+
+async def test_stop_finishes_what_waits_together() -> None:
+    async with Bench(batch=100).running() as bench:
+        bench.consumer.end = 5
+        await eventually(lambda: bench.consumer.position == 5)
+        stopping = asyncio.create_task(bench.intake.stop())
+        await asyncio.sleep(0.02)
+        assert await bench.apply_all() == [0, 1, 2, 3, 4]
+        await stopping
+        assert bench.consumer.committed == [{P0: 5}]
+
+
+async def test_reader_that_is_replaced_forgets_only_what_it_could_not_hand_over() -> None:
+    async with Bench(batch=2, stall_s=0.1).running() as bench:
+        bench.consumer.end = 100
+        await eventually(bench.queue.full)
+        await eventually(lambda: bench.consumer.position == 5)  # twice two, and one that waits for room
+        bench.tasks[0].cancel()
+        await asyncio.wait(bench.tasks[:1])
+        assert await bench.apply_all() == [0, 1]
+        assert await bench.apply_all() == [2, 3]
+        await eventually(lambda: {P0: 4} in bench.consumer.committed)  # the fifth comes again
+        assert bench.queue.empty()
 
 
 @pytest.mark.parametrize("batch", [1, 100])

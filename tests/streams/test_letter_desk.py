@@ -138,7 +138,7 @@ async def test_requeued_letters_come_back_whole_once_and_not_for_ever(
     back: dict[bytes | None, tuple[bytes | None, int]] = {}
     async with BatchConsumer(kafka, [topic], batch_size=10) as consumer:
         for _ in range(100):
-            messages = batch_of(await consumer.getmany(100)).messages
+            messages = batch_of(await consumer.getmany(100)).take()
             back |= {m.key: (m.value, m.requeued) for m in messages}
             if len(back) == 3:
                 break
@@ -159,7 +159,7 @@ async def test_a_letter_of_a_table_undoes_nothing_newer(kafka_url: str, monkeypa
             await producer.send(SUBSCRIPTIONS, key, b"refused")
         async with BatchConsumer(kafka, [SUBSCRIPTIONS], batch_size=100) as consumer:
             for _ in range(100):
-                stood |= {m.key: m for m in batch_of(await consumer.getmany(100)).messages}
+                stood |= {m.key: m for m in batch_of(await consumer.getmany(100)).take()}
                 if stood.keys() >= {anna, bert}:
                     break
         await producer.send(SUBSCRIPTIONS, anna, None)
